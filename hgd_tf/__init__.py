@@ -1,0 +1,60 @@
+"""hgd-tf: the high-level representation guided denoiser (Liao et al., CVPR 2018) in TensorFlow.
+
+Public names; whatever is not listed here is private. They load on first use: `import hgd_tf` alone is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hgd_tf.attacks import SignGradientAttack, ifgsm_steps
+    from hgd_tf.defenses import Defense, load_defense, save_defense
+    from hgd_tf.denoisers import dae, dunet, gaussian, median
+    from hgd_tf.targets import Target, load_target
+
+__version__ = "0.1.0"
+
+if sys.argv[:1] == ["-m"]:  # `python -m hgd_tf.<command>` is starting; TensorFlow reads its log level once, on import
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_HOMES = {
+    "Defense": "hgd_tf.defenses",
+    "SignGradientAttack": "hgd_tf.attacks",
+    "Target": "hgd_tf.targets",
+    "dae": "hgd_tf.denoisers",
+    "dunet": "hgd_tf.denoisers",
+    "gaussian": "hgd_tf.denoisers",
+    "ifgsm_steps": "hgd_tf.attacks",
+    "load_defense": "hgd_tf.defenses",
+    "load_target": "hgd_tf.targets",
+    "median": "hgd_tf.denoisers",
+    "save_defense": "hgd_tf.defenses",
+}
+
+__all__ = [
+    "Defense",
+    "SignGradientAttack",
+    "Target",
+    "dae",
+    "dunet",
+    "gaussian",
+    "ifgsm_steps",
+    "load_defense",
+    "load_target",
+    "median",
+    "save_defense",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,51 @@
+"""What every command shares: errors on one line, exit codes, no noise."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Callable
+
+from absl import app, flags
+
+from hgd_tf.errors import HgdError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) -> None:
+    """Parses the flags and runs `main(arguments)`; never returns.
+
+    Args:
+      main: receives the positional arguments, without the program's name.
+      allow_arguments: whether there may be any.
+    """
+
+    def guarded(argv: Sequence[str]) -> int:
+        arguments = argv[1:]
+        if arguments and not allow_arguments:
+            return _fail(f"unexpected argument {arguments[0]!r}: this command takes flags only (see --helpshort)")
+        try:
+            main(arguments)
+        except (HgdError, OSError) as error:
+            return _fail(str(error))
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
+            return INTERRUPTED
+        return 0
+
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, OSError) as error:
+        sys.exit(_fail(str(error)))
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 1

@@ -1,0 +1,47 @@
+"""Single image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from hgd_tf.errors import DataError
+from hgd_tf.files import replacing
+
+MODES = {1: "L", 3: "RGB"}
+
+
+def read_image(path: Union[str, Path], channels: int) -> np.ndarray:
+    """Reads an image as uint8 of shape (1, H, W, channels), pixels in [0, 255].
+
+    Raises:
+      DataError: the file is missing or no image, or no mode has so many channels.
+    """
+    if channels not in MODES:
+        raise DataError(f"expected images of 1 or 3 channels, the classifier takes {channels}")
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert(MODES[channels]), np.uint8)
+    except FileNotFoundError:
+        raise DataError(f"no such file: {path}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is truncated or no image that Pillow can read: {error}") from error
+    return pixels.reshape(1, *pixels.shape[:2], channels)
+
+
+def write_image(path: Union[str, Path], images: np.ndarray) -> None:
+    """Writes the first of `images` (N, H, W, C), rounded and clipped to [0, 255], in the format of the path's ending.
+
+    Raises:
+      DataError: the ending is no image format.
+    """
+    pixels = np.clip(np.round(images[0]), 0, 255).astype(np.uint8)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    try:
+        with replacing(path) as temporary:
+            image.save(temporary)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; expected an ending such as .png") from error

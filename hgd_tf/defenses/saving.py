@@ -1,0 +1,73 @@
+"""A defense on disk: a folder with `denoiser.keras` and `defense.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Union
+
+import tensorflow as tf
+
+import hgd_tf.denoisers  # noqa: F401  registers the layers that a denoiser file names
+from hgd_tf.defenses.defense import Defense
+from hgd_tf.errors import RunError
+from hgd_tf.files import replacing, write_json
+from hgd_tf.targets import Target, TargetSource, load_target
+
+DENOISER_FILE = "denoiser.keras"
+TARGET_FILE = "target.keras"
+DEFENSE_FILE = "defense.json"
+
+
+def save_model(model: tf.keras.Model, path: Union[str, Path]) -> None:
+    """Writes an uncompiled model, hence without optimizer state, as a `.keras` file; complete or not at all."""
+    with replacing(path) as temporary:
+        model.save(temporary)
+
+
+def save_defense(defense: Defense, directory: Union[str, Path]) -> None:
+    """Writes a defense into a folder, made where it is absent.
+
+    A registered target is written as its name; any other is written whole, as `target.keras`.
+
+    Raises:
+      ValueError: the denoiser is no Keras model.
+    """
+    directory = Path(directory)
+    if not isinstance(defense.denoiser, tf.keras.Model):
+        raise ValueError(f"expected a Keras model as denoiser, received {type(defense.denoiser).__name__}")
+    save_model(defense.denoiser, directory / DENOISER_FILE)
+    save_target(defense.target, directory)
+
+
+def save_target(target: Target, directory: Union[str, Path]) -> None:
+    """Writes the part of `save_defense` that says which target it is."""
+    directory = Path(directory)
+    if target.source is None:
+        save_model(target.network, directory / TARGET_FILE)
+    source = target.source and target.source._asdict()
+    write_json(directory / DEFENSE_FILE, {"target_name": target.name, "registered_target": source})
+
+
+def load_defense(directory: Union[str, Path]) -> Defense:
+    """Loads what `save_defense` or a training run wrote.
+
+    Raises:
+      RunError: the folder or a file in it is missing or damaged.
+      TargetError: the target cannot be loaded.
+    """
+    directory = Path(directory)
+    missing = [name for name in (DEFENSE_FILE, DENOISER_FILE) if not (directory / name).is_file()]
+    if missing:
+        raise RunError(f"{directory} holds no defense: {missing[0]} is missing (expected the folder of a training run)")
+    try:
+        denoiser = tf.keras.models.load_model(directory / DENOISER_FILE, compile=False)
+        description = json.loads((directory / DEFENSE_FILE).read_text(encoding="utf-8"))
+        if description["registered_target"]:
+            target = load_target(*TargetSource(**description["registered_target"]))
+        else:
+            network = tf.keras.models.load_model(directory / TARGET_FILE, compile=False)
+            target = Target(network, name=description["target_name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
+    return Defense(denoiser, target)

@@ -1,0 +1,8 @@
+"""Denoisers: images to images of the same shape, float32 in pixel units [0, 255]."""
+
+from hgd_tf.denoisers.dunet import MIN_IMAGE_SIZE, dae, dunet, rescaled
+from hgd_tf.denoisers.filters import gaussian, median
+
+DENOISERS = {"dunet": dunet, "dae": dae}
+
+__all__ = ["DENOISERS", "MIN_IMAGE_SIZE", "dae", "dunet", "gaussian", "median", "rescaled"]

@@ -1,0 +1,110 @@
+"""DUNET and DAE, the paper's denoising networks (sections 3.1.1 and 3.1.2, Figures 2 and 3)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from hgd_tf.denoisers.layers import AddNoise, UpsampleLike
+
+layers = tf.keras.layers
+
+# Figure 3: (number of convolutions, channels at width 1) of each block; the first convolution of every feedforward
+# block but the first has stride 2.
+FEEDFORWARD = ((2, 64), (3, 128), (3, 256), (3, 256), (3, 256))
+FEEDBACK = ((3, 256), (3, 256), (3, 128), (2, 64))
+HALF_RANGE = 127.5  # pixels [0, 255] are [-1, 1] inside
+MIN_IMAGE_SIZE = 16  # four halvings leave one pixel
+
+
+def dunet(
+    width: float = 1.0,
+    channels: int = 3,
+    *,
+    output_scale: float = 1.0,
+    zero_head: bool = False,
+    synchronized: bool = False,
+    name: str = "dunet",
+) -> tf.keras.Model:
+    """Denoising U-net: images to denoised images, both (N, H, W, channels) float32 in pixel units, output unclipped.
+
+    Args:
+      width: factor on every layer's channels; 1 is the paper's network, 11,033,984 trainable parameters at 3 channels.
+      channels: of the images.
+      output_scale: factor on the predicted negative noise; 2 is the paper's PGD x2 (appendix B).
+      zero_head: start with a zero head, so that the untrained network is the identity.
+      synchronized: normalize over the batch of all replicas; for training under a `tf.distribute` strategy.
+      name: of the model.
+
+    Returns:
+      A functional model for any height and width of at least 16.
+
+    Raises:
+      ValueError: width leaves a layer without channels, or an argument is not positive.
+    """
+    return _denoiser(width, channels, output_scale, zero_head, synchronized, name, lateral=True)
+
+
+def dae(
+    width: float = 1.0,
+    channels: int = 3,
+    *,
+    output_scale: float = 1.0,
+    zero_head: bool = False,
+    synchronized: bool = False,
+    name: str = "dae",
+) -> tf.keras.Model:
+    """Denoising autoencoder: `dunet` without its lateral connections (Figure 2, left); arguments as there."""
+    return _denoiser(width, channels, output_scale, zero_head, synchronized, name, lateral=False)
+
+
+def _denoiser(width, channels, output_scale, zero_head, synchronized, name, lateral) -> tf.keras.Model:
+    if round(min(count for _, count in FEEDFORWARD) * width) < 1:
+        raise ValueError(f"width must leave every layer a channel (at least 1/64), received {width}")
+    if channels < 1:
+        raise ValueError(f"channels must be at least 1, received {channels}")
+
+    def convolution(x, filters: int, strides: int = 1):
+        """C of Figure 3. Padding is 1 on every side, which Keras' `same` is at stride 1 only."""
+        if strides > 1:
+            x = layers.ZeroPadding2D(1)(x)
+        padding = "same" if strides == 1 else "valid"
+        x = layers.Conv2D(filters, 3, strides, padding=padding, use_bias=False)(x)
+        # Keras' synchronized batch norm is not fused, hence slower: only where there is something to synchronize.
+        extra = {"synchronized": True} if synchronized else {}
+        x = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, **extra)(x)
+        return layers.ReLU()(x)
+
+    def block(x, count: int, base_filters: int, strides: int = 1):
+        for number in range(count):
+            x = convolution(x, round(base_filters * width), strides if number == 0 else 1)
+        return x
+
+    images = tf.keras.Input((None, None, channels), name="images")
+    x = layers.Rescaling(1 / HALF_RANGE, offset=-1.0)(images)
+    levels = []
+    for number, (count, filters) in enumerate(FEEDFORWARD):
+        x = block(x, count, filters, strides=1 if number == 0 else 2)
+        levels.append(x)
+    for (count, filters), level in zip(FEEDBACK, reversed(levels[:-1])):
+        x = UpsampleLike()([x, level])
+        if lateral:
+            x = layers.Concatenate()([x, level])
+        x = block(x, count, filters)
+    initializer = "zeros" if zero_head else "glorot_uniform"
+    noise = layers.Conv2D(channels, 1, use_bias=False, kernel_initializer=initializer, name="head")(x)
+    denoised = AddNoise(scale=HALF_RANGE * output_scale, name="denoised")([images, noise])
+    return tf.keras.Model(images, denoised, name=name)
+
+
+def rescaled(denoiser: tf.keras.Model, factor: float) -> tf.keras.Model:
+    """A copy with the same weights whose predicted noise is multiplied by `factor` (PGD x2 is 2; appendix B)."""
+
+    def clone(layer):
+        config = layer.get_config()
+        if isinstance(layer, AddNoise):
+            config["scale"] *= factor
+        return type(layer).from_config(config)
+
+    copy = tf.keras.models.clone_model(denoiser, clone_function=clone)
+    copy.set_weights(denoiser.get_weights())
+    return copy

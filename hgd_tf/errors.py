@@ -1,0 +1,17 @@
+"""The errors that a user can mend. Commands print them on one line and exit with status 1."""
+
+
+class HgdError(Exception):
+    """Base of every error that names what was expected and what was received."""
+
+
+class DataError(HgdError):
+    """Images, labels or a set on disk are missing, truncated or of another kind than expected."""
+
+
+class TargetError(HgdError):
+    """A classifier is unknown, or its file or layers do not fit."""
+
+
+class RunError(HgdError):
+    """A run directory is absent, unfinished, finished already, or of another configuration."""

@@ -1,0 +1,18 @@
+"""Evaluation: test sets, threat models, tables."""
+
+from hgd_tf.evaluation.columns import COLUMNS
+from hgd_tf.evaluation.compare import evaluate_run, evaluate_runs
+from hgd_tf.evaluation.evaluate import DefenseResult, TestSets, evaluate_defense
+from hgd_tf.evaluation.report import Results, save_results, table
+
+__all__ = [
+    "COLUMNS",
+    "DefenseResult",
+    "Results",
+    "TestSets",
+    "evaluate_defense",
+    "evaluate_run",
+    "evaluate_runs",
+    "save_results",
+    "table",
+]

@@ -1,0 +1,98 @@
+"""Several defences in one table: no defence, the filters, the adversarially trained target, and training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Union
+
+from tqdm import tqdm
+
+from hgd_tf.defenses import Defense, load_defense
+from hgd_tf.denoisers import gaussian, median, rescaled
+from hgd_tf.errors import RunError
+from hgd_tf.evaluation.evaluate import craft_test_sets, evaluate_defense, image_count
+from hgd_tf.evaluation.report import Results, save_results, table
+from hgd_tf.training.config import ExperimentConfig, package_versions
+from hgd_tf.training.experiment import Experiment, load_experiment
+from hgd_tf.training.run_directory import read_config
+
+
+def compare(defenses: dict[str, Defense], experiment: Experiment, config: ExperimentConfig) -> Results:
+    """Evaluates each of the defences, by name, on the experiment's test images."""
+    clean = experiment.splits.test.head(config.test_images)
+    test_sets = craft_test_sets(experiment.sets, clean, config.adaptive_images)
+    rows = {}
+    with tqdm(total=len(defenses) * image_count(test_sets), desc="evaluating", unit="img", mininterval=1) as bar:
+        for name, defense in defenses.items():
+            bar.set_postfix_str(name)
+            rows[name] = evaluate_defense(defense, test_sets, bar.update)
+    return Results(
+        seed=config.seed,
+        dataset=experiment.splits.name,
+        target=experiment.roles.target.name,
+        test_images=len(clean.labels),
+        adaptive_images=test_sets.adaptive_images,
+        rows=rows,
+    )
+
+
+def baselines(experiment: Experiment) -> dict[str, Defense]:
+    """The rows that need no training: `none`, the filters, and `ens_target` where the experiment has one."""
+    target = experiment.roles.target
+    rows = {
+        "none": Defense(None, target),
+        "median": Defense(median(target.channels), target),
+        "gaussian": Defense(gaussian(target.channels), target),
+    }
+    if experiment.ens_target is not None:
+        rows["ens_target"] = Defense(None, experiment.ens_target)
+    return rows
+
+
+def trained(run_dirs: Sequence[Union[str, Path]], experiment: Experiment) -> dict[str, Defense]:
+    """The rows of training runs, by defence name; a pixel guided DUNET has its PGD x2 beside it (appendix B).
+
+    Raises:
+      RunError: a folder holds no run, or two hold the same defence.
+    """
+    rows: dict[str, Defense] = {}
+    for run_dir in run_dirs:
+        name = read_config(run_dir).defense_name
+        if name in rows:
+            raise RunError(f"{run_dir} is a second {name!r} run; a table has one row for each")
+        denoiser = load_defense(run_dir).denoiser
+        rows[name] = Defense(denoiser, experiment.roles.target)
+        if name == "pixel":
+            rows["pixel_x2"] = Defense(rescaled(denoiser, 2.0), experiment.roles.target)
+    return rows
+
+
+def evaluate_run(run_dir: Union[str, Path], experiment: Experiment, config: ExperimentConfig) -> str:
+    """Evaluates one training run beside the baselines; saves the results in its folder and returns the table."""
+    return _evaluate([run_dir], experiment, config, Path(run_dir))
+
+
+def evaluate_runs(
+    run_dirs: Sequence[Union[str, Path]], output_dir: Union[str, Path], sets_dir: Union[str, Path]
+) -> str:
+    """One table over several training runs of the same experiment; saves it in `output_dir` and returns it.
+
+    Raises:
+      RunError: the runs' networks, images or seeds differ.
+    """
+    configs = [read_config(run_dir).experiment for run_dir in run_dirs]
+    for run_dir, config in zip(run_dirs, configs):
+        if config != configs[0]:
+            raise RunError(
+                f"{run_dir} is of another experiment than {run_dirs[0]}: target, members, images and seed must agree"
+            )
+    experiment = load_experiment(configs[0], sets_dir)
+    return _evaluate(run_dirs, experiment, configs[0], Path(output_dir))
+
+
+def _evaluate(run_dirs, experiment: Experiment, config: ExperimentConfig, output_dir: Path) -> str:
+    defenses = {**baselines(experiment), **trained(run_dirs, experiment)}
+    results = compare(defenses, experiment, config)
+    save_results(results, output_dir, package_versions())
+    return table(results)

@@ -1,0 +1,72 @@
+"""Results as a table to read and as files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hgd_tf.evaluation.columns import COLUMNS, LEGEND, STORED_COLUMNS
+from hgd_tf.evaluation.evaluate import DefenseResult
+from hgd_tf.files import replacing, write_json
+
+
+class Results(NamedTuple):
+    """A table: what it was measured on and the rows by the defences' names."""
+
+    seed: int
+    dataset: str
+    target: str
+    test_images: int
+    adaptive_images: int
+    rows: dict[str, DefenseResult]
+
+
+def table(results: Results) -> str:
+    """The results as text: accuracies in percent, the denoising loss over the four stored sets, and the legend."""
+    width = max(len(name) for name in results.rows)
+    threats = [f"({column.threat_model})" for column in COLUMNS]
+    lines = [
+        _line(width, f"{results.target} behind", [column.title for column in COLUMNS] + ["mean |x̂-x|"]),
+        _line(width, "", [*threats, "of stored sets"]),
+    ]
+    for name, row in results.rows.items():
+        figures = [f"{100 * row.accuracy[column.key]:.1f} %" for column in COLUMNS]
+        stored_loss = sum(row.denoising_loss[column.key] for column in STORED_COLUMNS) / len(STORED_COLUMNS)
+        lines.append(_line(width, name, [*figures, f"{stored_loss:.4f}"]))
+    half_width = 98 / results.test_images**0.5  # 1.96 standard errors at 50 %, in points
+    counts = f"{results.test_images} test images of {results.dataset} ({results.adaptive_images} for Adaptive)"
+    return "\n".join([*lines, "", f"Accuracy on {counts}; 95 % interval at most ±{half_width:.1f} points.", *LEGEND])
+
+
+def save_results(results: Results, directory: Path, versions: dict[str, str]) -> None:
+    """Writes `results.csv` and, last, `results.json`; both hold fractions, not percent."""
+    keys = [column.key for column in COLUMNS]
+    attacks = list(next(iter(results.rows.values())).per_attack)
+    with replacing(directory / "results.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["defense", *keys, *attacks, *(f"denoising_loss_{key}" for key in keys)])
+        for name, row in results.rows.items():
+            figures = [row.accuracy[key] for key in keys] + [row.per_attack[name] for name in attacks]
+            writer.writerow([name, *figures, *(row.denoising_loss[key] for key in keys)])
+    write_json(directory / "results.json", _as_json(results, versions))
+
+
+def _as_json(results: Results, versions: dict[str, str]) -> dict[str, Any]:
+    rows = results.rows
+    return {
+        "seed": results.seed,
+        "dataset": results.dataset,
+        "target": results.target,
+        "test_images": results.test_images,
+        "adaptive_images": results.adaptive_images,
+        "threat_models": {column.key: column.threat_model for column in COLUMNS},
+        "accuracy": {name: row.accuracy for name, row in rows.items()},
+        "accuracy_per_attack": {name: row.per_attack for name, row in rows.items()},
+        "denoising_loss": {name: row.denoising_loss for name, row in rows.items()},
+        "versions": versions,
+    }
+
+
+def _line(width: int, first: str, others: list[str]) -> str:
+    return f"{first:<{max(width, 22)}}" + "".join(f"{cell:>15}" for cell in others)

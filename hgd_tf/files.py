@@ -1,0 +1,38 @@
+"""Outputs are complete or absent: written to a temporary name beside their place, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Union
+
+
+@contextlib.contextmanager
+def replacing(path: Union[str, Path]) -> Iterator[str]:
+    """Yields a temporary path with the same ending, renamed to `path` on success and removed on failure.
+
+    Works for a file and for a folder; what stood at `path` stays until the new one is complete.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
+    try:
+        yield str(temporary)
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Union[str, Path], value: Any) -> None:
+    """Writes `value` as indented JSON."""
+    with replacing(path) as temporary:
+        Path(temporary).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,36 @@
+"""Which of the target's responses is compared, and how (sections 3.1 and 3.2)."""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+import tensorflow as tf
+
+
+class Guidance(NamedTuple):
+    """One way to guide a denoiser.
+
+    Attributes:
+      paper_name: what the paper calls it.
+      response: `image`, `features` or `logits`: what is compared.
+      loss: Keras loss, (reference, response) -> scalar.
+      uses_labels: the reference is the true class, not the response to the clean image.
+    """
+
+    paper_name: str
+    response: str
+    loss: Callable[[], tf.keras.losses.Loss]
+    uses_labels: bool = False
+
+
+def _cross_entropy() -> tf.keras.losses.Loss:
+    return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+# The paper writes L1 norms; like the authors' program, these are means over the batch and all elements.
+GUIDANCES: dict[str, Guidance] = {
+    "pixel": Guidance("PGD", "image", tf.keras.losses.MeanAbsoluteError),
+    "feature": Guidance("FGD", "features", tf.keras.losses.MeanAbsoluteError),
+    "logits": Guidance("LGD", "logits", tf.keras.losses.MeanAbsoluteError),
+    "label": Guidance("CGD", "logits", _cross_entropy, uses_labels=True),
+}

@@ -1,0 +1,98 @@
+"""Training a denoiser under a frozen target's guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from hgd_tf.guidance.guidances import Guidance
+from hgd_tf.targets import Target
+
+PIXEL_MAX = 255.0
+
+
+class Batch(NamedTuple):
+    """Pairs of images: attacked and clean, float32 (N, H, W, C); label and attack's number, int64 (N,)."""
+
+    attacked: tf.Tensor
+    clean: tf.Tensor
+    label: tf.Tensor
+    attack: tf.Tensor
+
+
+class GuidedDenoiser(tf.keras.Model):
+    """A denoiser, trained so that the target's response to D(x*) is its response to x (section 3.2).
+
+    Only the denoiser's variables are optimized. The target answers in inference mode, and no more of it is computed
+    than is compared: nothing for pixels, nothing for the clean image where the true label is the reference.
+
+    Args:
+      denoiser: images to images.
+      target: the frozen classifier.
+      guidance: what is compared.
+      attacks: the attacks' names, by their number in a batch; validation accuracy is measured for each.
+    """
+
+    def __init__(self, denoiser: tf.keras.Model, target: Target, guidance: Guidance, attacks: Sequence[str]):
+        super().__init__(name="guided_denoiser")
+        self.denoiser = denoiser
+        self.target = target
+        self.guidance = guidance
+        self.loss_mean = tf.keras.metrics.Mean("loss")
+        self.accuracy = tf.keras.metrics.Mean("accuracy")
+        self.accuracy_by_attack = [tf.keras.metrics.Mean(f"accuracy_{name}") for name in attacks]
+
+    def compile(self, optimizer: tf.keras.optimizers.Optimizer, **kwargs):
+        """Compiles with the guidance's own loss."""
+        super().compile(optimizer, loss=self.guidance.loss(), **kwargs)
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        return [self.loss_mean, self.accuracy, *self.accuracy_by_attack]
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Denoised images."""
+        return self.denoiser(images, training=training)
+
+    def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
+        """One optimizer step on a `Batch`."""
+        batch = Batch(*data)
+        reference = self._reference(batch)
+        with tf.GradientTape() as tape:
+            response = self._response(self.denoiser(batch.attacked, training=True))
+            loss = self.compute_loss(y=reference, y_pred=response)
+        self.optimizer.minimize(loss, self.denoiser.trainable_variables, tape=tape)
+        self.loss_mean.update_state(self._unscaled(loss), sample_weight=len_of(batch))
+        return {"loss": self.loss_mean.result()}
+
+    def test_step(self, data: tuple) -> dict[str, tf.Tensor]:
+        """Loss on a `Batch`, and accuracy of the target on the denoised images, overall and by attack."""
+        batch = Batch(*data)
+        denoised = self.denoiser(batch.attacked, training=False)
+        loss = self.compute_loss(y=self._reference(batch), y_pred=self._response(denoised))
+        self.loss_mean.update_state(self._unscaled(loss), sample_weight=len_of(batch))
+        right = tf.cast(tf.argmax(self.target(denoised)["logits"], axis=-1) == batch.label, tf.float32)
+        self.accuracy.update_state(right)
+        for number, accuracy in enumerate(self.accuracy_by_attack):
+            accuracy.update_state(right, sample_weight=tf.cast(batch.attack == number, tf.float32))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _reference(self, batch: Batch) -> tf.Tensor:
+        return batch.label if self.guidance.uses_labels else self._response(batch.clean)
+
+    def _response(self, images: tf.Tensor) -> tf.Tensor:
+        if self.guidance.response == "image":
+            return images / PIXEL_MAX
+        return self.target(images)[self.guidance.response]
+
+    @staticmethod
+    def _unscaled(loss: tf.Tensor) -> tf.Tensor:
+        """Keras divides a loss by the number of replicas, since their gradients are added."""
+        return loss * tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def len_of(batch: Batch) -> tf.Tensor:
+    """Number of images in a batch, float32."""
+    return tf.cast(tf.shape(batch.label)[0], tf.float32)

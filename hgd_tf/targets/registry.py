@@ -1,0 +1,78 @@
+"""The targets known by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import tensorflow as tf
+
+from hgd_tf.data import fashion_mnist
+from hgd_tf.errors import TargetError
+from hgd_tf.targets import mini
+
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
+
+
+class TargetSpec(NamedTuple):
+    """What is known of a target before it is built.
+
+    Attributes:
+      build: image size -> Keras model from images (N, size, size, channels) in [0, 255] to a dict with `features`
+        and `logits`.
+      image_size: side of its native square input.
+      channels: of its input.
+      classes: width of its logits.
+      accuracy: published top-1 accuracy on clean test images, a fraction.
+      role: what it is for.
+      class_names: by class index; empty where they are only numbers.
+    """
+
+    build: Callable[[int], tf.keras.Model]
+    image_size: int
+    channels: int
+    classes: int
+    accuracy: float
+    role: str
+    class_names: tuple[str, ...] = ()
+
+
+def _mini(build: Callable[[int], tf.keras.Model], accuracy: float, role: str) -> TargetSpec:
+    return TargetSpec(
+        build, mini.INPUT_SIZE, mini.CHANNELS, fashion_mnist.CLASSES, accuracy, role, fashion_mnist.CLASS_NAMES
+    )
+
+
+TARGETS: dict[str, TargetSpec] = {
+    "mini_inception": _mini(mini.mini_inception, 0.0, "target; plays Inception v3"),
+    "mini_inception_resnet": _mini(mini.mini_inception_resnet, 0.0, "attacked member; plays Inception-ResNet v2"),
+    "mini_resnet": _mini(mini.mini_resnet, 0.0, "attacked member; plays ResNet-50 v2"),
+    "mini_vgg": _mini(mini.mini_vgg, 0.0, "hold-out of the black-box set; plays Inception v4"),
+    "ens_mini_inception": _mini(
+        mini.mini_inception, 0.0, "mini_inception, ensemble adversarially trained; plays ensV3"
+    ),
+}
+
+
+def target_spec(name: str) -> TargetSpec:
+    """The registered target of that name.
+
+    Raises:
+      TargetError: there is none.
+    """
+    if name not in TARGETS:
+        raise TargetError(
+            f"unknown target {name!r}: expected one of {', '.join(TARGETS)}, or a .keras or SavedModel path"
+        )
+    return TARGETS[name]
+
+
+def shipped_weights(name: str) -> Path:
+    """Where the weights that come with this package lie; the file exists for the minis only."""
+    return SHIPPED_WEIGHTS / f"{name}.weights.h5"
+
+
+def class_name(name: str, index: int) -> str:
+    """What to call a class of the target of that name: "class 3 (Dress)", or "class 3" where names are unknown."""
+    names = TARGETS[name].class_names if name in TARGETS else ()
+    return f"class {index} ({names[index]})" if index < len(names) else f"class {index}"

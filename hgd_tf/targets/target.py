@@ -1,0 +1,78 @@
+"""The frozen classifier that a denoiser stands before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+import tensorflow as tf
+
+from hgd_tf.errors import TargetError
+
+
+def resize_to(images: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Images as float32 (N, image_size, image_size, C): bilinear, antialiased when shrinking, differentiable."""
+    images = tf.cast(images, tf.float32)
+    if images.shape[1:3] == (image_size, image_size):
+        return images
+    return tf.image.resize(images, (image_size, image_size), antialias=True)
+
+
+class TargetSource(NamedTuple):
+    """What `load_target` needs to load a registered target again."""
+
+    name: str
+    checkpoint: Optional[str]
+    image_size: Optional[int]
+
+
+class Target(tf.keras.Model):
+    """A frozen classifier: images of any size to its responses.
+
+    Calling it gives a dict of float32 tensors: `features` (the topmost convolution's output after its activation,
+    before pooling; (N, h, w, C)) and `logits` ((N, classes)). It always runs in inference mode, and nothing in it can
+    be trained, so that its weights and moving statistics never change.
+
+    Args:
+      network: from images (N, image_size, image_size, channels), float32 pixels in [0, 255], to that dict.
+      name: as in `python -m hgd_tf.targets`, or the user's own.
+      source: of a registered target: how to load it again. None: only the network itself can be saved.
+
+    Raises:
+      TargetError: the network's input is not square or of no fixed size.
+    """
+
+    def __init__(self, network: tf.keras.Model, *, name: str, source: Optional[TargetSource] = None):
+        super().__init__(name=name)
+        self.source = source
+        _, height, width, self.channels = network.input_shape
+        if height is None or height != width:
+            raise TargetError(
+                f"{name}: expected a square input of fixed size, received input shape {network.input_shape}"
+            )
+        self.image_size = height
+        self.classes = network.output_shape["logits"][-1]
+        self.network = network
+        self.trainable = False
+
+    def call(self, images: tf.Tensor, training: Optional[bool] = None) -> dict[str, tf.Tensor]:
+        """Responses to images (N, H, W, channels) in pixels [0, 255], uint8 or float32; `training` is ignored."""
+        del training
+        return self.network(resize_to(images, self.image_size), training=False)
+
+    def layer_outputs(self, images: tf.Tensor, names: Optional[Sequence[str]] = None) -> dict[str, tf.Tensor]:
+        """Named intermediate maps, for analysis layer by layer (section 5.1).
+
+        Args:
+          images: as in `call`.
+          names: layers of `network`; None: all of them, in the order of the forward pass.
+
+        Raises:
+          TargetError: a name is unknown.
+        """
+        known = {layer.name: layer.output for layer in self.network.layers}
+        unknown = [name for name in names or () if name not in known]
+        if unknown:
+            raise TargetError(f"{self.name}: unknown layer {unknown[0]!r}; expected some of {', '.join(known)}")
+        outputs = {name: known[name] for name in names or known}
+        return tf.keras.Model(self.network.input, outputs)(resize_to(images, self.image_size), training=False)

@@ -1,0 +1,85 @@
+"""Training of the small targets; the ImageNet ones come with their weights."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+from hgd_tf.attacks import SignGradientAttack, craft, draw_epsilon, ifgsm_steps
+from hgd_tf.data.fashion_mnist import LabeledImages, load_fashion_mnist
+from hgd_tf.files import replacing
+from hgd_tf.targets.loading import build_target, load_target
+
+ADVERSARIALLY_TRAINED = {"ens_mini_inception": ("mini_inception", "mini_inception_resnet", "mini_resnet")}
+
+
+def train_target(
+    name: str,
+    *,
+    output: str,
+    data_dir: Optional[str] = None,
+    epochs: int = 8,
+    batch_size: int = 128,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+) -> float:
+    """Trains a small target from random weights on training and validation images together, and saves the weights.
+
+    Args:
+      name: a registered mini.
+      output: weights file to write, `.weights.h5`.
+      data_dir: as in `load_fashion_mnist`.
+      epochs, batch_size, learning_rate: Adam's, the rate following a cosine to 0.
+      seed: of initial weights, order, flips and attacks.
+
+    Returns:
+      Accuracy on the clean test images, a fraction.
+    """
+    tf.keras.utils.set_random_seed(seed)
+    splits = load_fashion_mnist(data_dir)
+    train = _concatenate(splits.train, splits.validation)
+    if name in ADVERSARIALLY_TRAINED:
+        train = _concatenate(train, _attacked(train, ADVERSARIALLY_TRAINED[name], seed))
+    network = build_target(name)
+    classifier = tf.keras.Model(network.input, network.output["logits"])
+    steps = epochs * -(-len(train.labels) // batch_size)
+    classifier.compile(
+        tf.keras.optimizers.Adam(tf.keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    classifier.fit(_batches(train, batch_size, seed), epochs=epochs, verbose=2)
+    with replacing(output) as temporary:
+        network.save_weights(temporary)
+    _, accuracy = classifier.evaluate(splits.test.images, splits.test.labels, batch_size=500, verbose=0)
+    return accuracy
+
+
+def _batches(train: LabeledImages, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Shuffled batches with random horizontal flips."""
+
+    def flipped(image, label):
+        return tf.image.random_flip_left_right(image, seed=seed), label
+
+    data = tf.data.Dataset.from_tensor_slices((train.images, train.labels))
+    data = data.shuffle(len(train.labels), seed=seed).map(flipped, num_parallel_calls=tf.data.AUTOTUNE)
+    return data.batch(batch_size).prefetch(2)
+
+
+def _attacked(train: LabeledImages, members: tuple[str, ...], seed: int) -> LabeledImages:
+    """Every image attacked by FGSM on one of the members, drawn at random, with epsilon uniform in 1..16."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(members), size=len(train.labels))
+    epsilon = draw_epsilon(len(train.labels), 1, 16, seed)
+    images = np.empty_like(train.images)
+    for number, member in enumerate(members):
+        chosen = drawn == number
+        attack = SignGradientAttack([load_target(member)])
+        images[chosen] = craft(attack, train.images[chosen], epsilon[chosen], ifgsm_steps(1), seed=seed)
+    return LabeledImages(images, train.labels)
+
+
+def _concatenate(*parts: LabeledImages) -> LabeledImages:
+    return LabeledImages(*(np.concatenate(arrays) for arrays in zip(*parts)))

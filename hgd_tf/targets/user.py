@@ -1,0 +1,72 @@
+"""A Keras classifier of the user's own as a target."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from hgd_tf.errors import TargetError
+
+PIXELS = (0.0, 255.0)
+
+
+def user_network(
+    model: tf.keras.Model, feature_layer: str, input_range: tuple[float, float] = PIXELS, image_size: int | None = None
+) -> tf.keras.Model:
+    """Wraps a classifier so that it takes pixels in [0, 255] and gives `features` and `logits`.
+
+    Args:
+      model: functional or Sequential, from images (N, H, W, C) to logits or softmax probabilities (N, classes).
+      feature_layer: name of the layer whose output is `features`.
+      input_range: what the model expects black and white to be, such as (-1, 1) or (0, 1).
+      image_size: side of its input, needed where the model leaves it open.
+
+    Raises:
+      TargetError: the model or the layer does not fit.
+    """
+    features = _layer(model, feature_layer).output
+    if len(model.outputs) != 1 or len(model.output_shape) != 2:
+        raise TargetError(f"{model.name}: expected one output of shape (N, classes), received {model.output_shape}")
+    _, height, width, channels = _image_shape(model)
+    size = image_size or height
+    if size is None:
+        raise TargetError(f"{model.name} admits any input size: say which (--image_size)")
+    if (height, width) not in ((None, None), (size, size)):
+        raise TargetError(
+            f"{model.name}: expected square images of side {size}, its input shape is {model.input_shape}"
+        )
+    responses = tf.keras.Model(model.input, {"features": features, "logits": _logits(model)})
+    low, high = input_range
+    images = tf.keras.Input((size, size, channels), name="images")
+    outputs = responses(tf.keras.layers.Rescaling((high - low) / 255.0, offset=low)(images))
+    return tf.keras.Model(images, outputs, name=model.name)
+
+
+def _image_shape(model: tf.keras.Model) -> tuple:
+    if len(model.inputs) != 1 or len(model.input_shape) != 4:
+        raise TargetError(f"{model.name}: expected one input of shape (N, H, W, C), received {model.input_shape}")
+    return model.input_shape
+
+
+def _layer(model: tf.keras.Model, name: str) -> tf.keras.layers.Layer:
+    if not name:
+        raise TargetError(f"{model.name}: say which layer's output guides (--feature_layer)")
+    try:
+        return model.get_layer(name)
+    except ValueError:
+        names = ", ".join(layer.name for layer in model.layers)
+        raise TargetError(f"{model.name} has no layer {name!r}: expected one of {names}") from None
+
+
+def _logits(model: tf.keras.Model) -> tf.Tensor:
+    """The output before a final softmax, where there is one."""
+    last = model.layers[-1]
+    if isinstance(last, tf.keras.layers.Softmax):
+        return last.input
+    if getattr(last, "activation", None) is not tf.keras.activations.softmax:
+        return model.output
+    if isinstance(last, tf.keras.layers.Activation):
+        return last.input
+    linear = type(last).from_config({**last.get_config(), "activation": "linear", "name": f"{last.name}_logits"})
+    logits = linear(last.input)
+    linear.set_weights(last.get_weights())
+    return logits

@@ -1,0 +1,119 @@
+"""Trains a denoiser that guards a frozen classifier, and prints what it does to attacked images.
+
+    python -m hgd_tf.train --flagfile=lgd.flags
+
+What happens: training images are attacked as in Table 1 of the paper (FGSM on each member of an ensemble; FGSM and
+iterative FGSM on the ensemble; epsilon 1 to 16). A denoiser is trained so that the target's response to the denoised
+image is its response to the clean one. Then it is tested on images and networks that it has not seen, beside no
+defence, image filters and an adversarially trained target.
+
+Guidance (--guidance) says which response is compared:
+  pixel    the image itself                      (the paper's PGD)
+  feature  the topmost convolution's output      (FGD)
+  logits   the logits                            (LGD)
+  label    the logits with the true class        (CGD)
+
+Results: in --run_dir lie denoiser.keras (the best by validation loss), results.json and results.csv, log.csv,
+config.json and tensorboard/. Stopped at any moment and started again with the same flags, a run goes on where it was.
+Attacked images are kept in --sets_dir for other runs on the same networks and images.
+
+A classifier of your own: --target=my_classifier.keras --feature_layer=NAME --input_range=0,1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from absl import flags
+
+from hgd_tf import cli
+from hgd_tf.denoisers import DENOISERS
+from hgd_tf.evaluation import evaluate_run
+from hgd_tf.guidance import GUIDANCES
+from hgd_tf.targets import TARGETS
+from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
+from hgd_tf.training.strategy import STRATEGIES
+
+DEFAULTS, EXPERIMENT_DEFAULTS = TrainConfig(ExperimentConfig()), ExperimentConfig()
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.", required=True)
+_SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove the run that stands in --run_dir.")
+
+flags.DEFINE_enum("guidance", DEFAULTS.guidance, list(GUIDANCES), "What of the target's response is compared.")
+flags.DEFINE_enum("denoiser", DEFAULTS.denoiser, list(DENOISERS), "The denoising network.")
+flags.DEFINE_float("width", DEFAULTS.width, "Factor on the denoiser's channels; 1 is the paper's.", 1 / 64)
+flags.DEFINE_float("output_scale", DEFAULTS.output_scale, "Factor on the predicted noise; 2 is PGD x2.", 0.0)
+flags.DEFINE_bool("zero_head", DEFAULTS.zero_head, "Start from the identity.")
+flags.DEFINE_integer("train_images", None, "Clean images to attack for training; default: all.", 1)
+flags.DEFINE_integer("validation_images", None, "Clean images to attack for validation; default: all.", 1)
+flags.DEFINE_integer("batch_size", DEFAULTS.batch_size, "Pairs of images a step, over all devices.", 1)
+flags.DEFINE_float("learning_rate", DEFAULTS.learning_rate, "Adam's, at the start.", 0.0)
+flags.DEFINE_integer("epochs", DEFAULTS.epochs, "Train at most so many.", 1)
+flags.DEFINE_integer("steps_per_epoch", None, "Steps between validations; default: a pass over all pairs.", 1)
+flags.DEFINE_integer("patience", DEFAULTS.patience, "Epochs without gain before the rate drops to a tenth.", 0)
+flags.DEFINE_integer("stop_patience", DEFAULTS.stop_patience, "Epochs without gain before training stops.", 0)
+flags.DEFINE_enum("strategy", DEFAULTS.strategy, STRATEGIES, "One device, or a replica on each; auto: all GPUs.")
+
+flags.DEFINE_string("target", EXPERIMENT_DEFAULTS.target, "The classifier: a name, or a Keras model's path.")
+flags.DEFINE_string("checkpoint", None, "Weights of a named target, instead of those in the package.")
+flags.DEFINE_integer("image_size", None, "Side of the target's input; default: its native one.", 1)
+flags.DEFINE_string("feature_layer", None, "Of a Keras model: the layer whose output guides.")
+flags.DEFINE_list("input_range", ["0", "255"], "Of a Keras model: the values it takes for black and white.")
+flags.DEFINE_list("members", list(EXPERIMENT_DEFAULTS.members), "The attacked ensemble; `target` is the target.")
+flags.DEFINE_string("holdout", EXPERIMENT_DEFAULTS.holdout, "The network of the black-box test sets.")
+flags.DEFINE_string(
+    "ens_target", EXPERIMENT_DEFAULTS.ens_target, "Adversarially trained network to compare with; empty: none."
+)
+flags.DEFINE_string("data_dir", None, "Folder of Fashion-MNIST's four files; default: the subset in the package.")
+flags.DEFINE_integer("test_images", None, "Images to test on; default: all.", 1)
+flags.DEFINE_integer("adaptive_images", EXPERIMENT_DEFAULTS.adaptive_images, "Images for the adaptive attack.", 1)
+flags.DEFINE_integer("seed", EXPERIMENT_DEFAULTS.seed, "Of every random draw.", 0)
+
+
+def _is_range(values: Sequence[str]) -> bool:
+    try:
+        low, high = map(float, values)
+    except ValueError:
+        return False
+    return low < high
+
+
+flags.register_validator("input_range", _is_range, "expected two increasing numbers, such as 0,1")
+flags.register_validator("members", bool, "expected at least one network")
+flags.register_validator("learning_rate", lambda rate: rate > 0, "expected a positive number")
+flags.register_validator("output_scale", lambda scale: scale > 0, "expected a positive number")
+flags.register_multi_flags_validator(
+    ["target", "feature_layer"],
+    lambda values: values["feature_layer"] is None or values["target"] not in TARGETS,
+    "--feature_layer goes with a Keras model's path as --target",
+)
+
+
+def config_from_flags() -> TrainConfig:
+    """The run that the command line describes."""
+
+    def from_flags(kind, **other):
+        names = {field.name for field in dataclasses.fields(kind)} - set(other)
+        return kind(**{name: flags.FLAGS[name].value for name in names}, **other)
+
+    low, high = map(float, flags.FLAGS.input_range)
+    experiment = from_flags(
+        ExperimentConfig,
+        input_range=(low, high),
+        members=tuple(flags.FLAGS.members),
+        ens_target=flags.FLAGS.ens_target or None,
+    )
+    return from_flags(TrainConfig, experiment=experiment)
+
+
+def main(_) -> None:
+    config, run_dir = config_from_flags(), _RUN_DIR.value
+    experiment = train_denoiser(config, run_dir, _SETS_DIR.value, overwrite=_OVERWRITE.value)
+    print("\n" + evaluate_run(run_dir, experiment, config.experiment))
+    print(f"\nDenoiser, results and logs are in {run_dir}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,108 @@
+"""What determines an experiment, as plain data that a run directory keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from importlib import metadata
+from typing import Any, Optional
+
+PACKAGES = ("tensorflow", "keras", "tensorflow-addons", "cleverhans", "numpy")
+THE_TARGET = "target"  # among the members: the target itself
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """The networks, the images and the seed: what two runs must share to stand in one table.
+
+    Attributes:
+      target: registered name, or path of a Keras model.
+      checkpoint, image_size, feature_layer, input_range: as in `load_target`.
+      members: the attacked ensemble; the word `target` stands for the target.
+      holdout: network of the black-box test sets.
+      ens_target: adversarially trained network to compare with; None: no such row.
+      data_dir: as in `load_fashion_mnist`.
+      test_images: how many test images are used; None: all.
+      adaptive_images: how many of them the adaptive attack takes.
+      seed: of every random draw.
+    """
+
+    target: str = "mini_inception"
+    checkpoint: Optional[str] = None
+    image_size: Optional[int] = None
+    feature_layer: Optional[str] = None
+    input_range: tuple[float, float] = (0.0, 255.0)
+    members: tuple[str, ...] = (THE_TARGET, "mini_inception_resnet", "mini_resnet")
+    holdout: str = "mini_vgg"
+    ens_target: Optional[str] = "ens_mini_inception"
+    data_dir: Optional[str] = None
+    test_images: Optional[int] = None
+    adaptive_images: int = 500
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+      experiment: networks, images and seed.
+      guidance: a name of `GUIDANCES`.
+      denoiser: a name of `DENOISERS`.
+      width, output_scale, zero_head: as in `dunet`.
+      train_images, validation_images: clean images that are attacked; None: all.
+      batch_size: pairs a step, over all replicas.
+      learning_rate: Adam's, at the start.
+      epochs: at most this many.
+      steps_per_epoch: steps between validations; None: a pass over all pairs.
+      patience: epochs without a better validation loss before the learning rate drops to a tenth.
+      stop_patience: likewise, before training stops.
+      strategy: `auto`, `one_device` or `mirrored`.
+    """
+
+    experiment: ExperimentConfig
+    guidance: str = "logits"
+    denoiser: str = "dunet"
+    width: float = 1.0
+    output_scale: float = 1.0
+    zero_head: bool = False
+    train_images: Optional[int] = None
+    validation_images: Optional[int] = None
+    batch_size: int = 60
+    learning_rate: float = 1e-3
+    epochs: int = 30
+    steps_per_epoch: Optional[int] = None
+    patience: int = 2
+    stop_patience: int = 5
+    strategy: str = "auto"
+
+    @property
+    def defense_name(self) -> str:
+        """The defence's name in a table: its guidance; `dae` for the paper's (pixel guided) DAE."""
+        if self.denoiser == "dunet":
+            return f"{self.guidance}_x{self.output_scale:g}" if self.output_scale != 1 else self.guidance
+        return self.denoiser if self.guidance == "pixel" else f"{self.denoiser}_{self.guidance}"
+
+    def to_json(self) -> dict:
+        """JSON types only; `from_json` reads it back."""
+        plain = dataclasses.asdict(self)
+        plain["experiment"] = {k: list(v) if isinstance(v, tuple) else v for k, v in plain["experiment"].items()}
+        return plain
+
+    @classmethod
+    def from_json(cls, value: dict) -> TrainConfig:
+        """Inverse of `to_json`."""
+        experiment: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["experiment"].items()}
+        return cls(**{**value, "experiment": ExperimentConfig(**experiment)})
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of what decides numbers, to stand beside every result."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return metadata.version(f"{package}-cpu") if package == "tensorflow" else "absent"

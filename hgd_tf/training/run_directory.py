@@ -1,0 +1,78 @@
+"""The folder of one training run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Union
+
+from hgd_tf.errors import RunError
+from hgd_tf.files import write_json
+from hgd_tf.training.config import TrainConfig, package_versions
+
+CONFIG_FILE = "config.json"
+LOG_FILE = "log.csv"
+STATE_DIR = "state"
+TENSORBOARD_DIR = "tensorboard"
+RESULTS_JSON = "results.json"
+RESULTS_CSV = "results.csv"
+
+
+def open_run(path: Union[str, Path], config: TrainConfig, overwrite: bool = False) -> Path:
+    """Makes the folder, or opens that of an interrupted run of the same configuration.
+
+    Raises:
+      RunError: it holds a finished run, one of another configuration, or something else; nothing is touched then.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; expected a folder for the run")
+    if overwrite and (path / CONFIG_FILE).exists():
+        shutil.rmtree(path)
+    if not path.exists() or not any(path.iterdir()):
+        write_json(path / CONFIG_FILE, {**config.to_json(), "versions": package_versions()})
+        return path
+    difference = _difference(read_config(path), config)
+    if difference:
+        raise RunError(
+            f"{path} holds a run of another configuration ({difference}); choose another --run_dir or --overwrite"
+        )
+    if is_finished(path):
+        raise RunError(f"{path} holds a finished run: see {path / RESULTS_CSV}, or use --overwrite to run it again")
+    return path
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the run in the folder went on to its results."""
+    return (path / RESULTS_JSON).is_file()
+
+
+def read_config(path: Union[str, Path]) -> TrainConfig:
+    """The configuration of the run in the folder.
+
+    Raises:
+      RunError: there is none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise RunError(f"no such directory: {path} (expected the folder of a training run)")
+    try:
+        value = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        value.pop("versions")
+        return TrainConfig.from_json(value)
+    except FileNotFoundError:
+        raise RunError(f"{path} is no run directory: {CONFIG_FILE} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path / CONFIG_FILE} is damaged or of another version of this program: {error}") from error
+
+
+def _difference(found: TrainConfig, expected: TrainConfig) -> str:
+    """The first flag that differs, with both values; empty where none does."""
+
+    def flat(config):
+        plain = config.to_json()
+        return {**plain.pop("experiment"), **plain}
+
+    old, new = flat(found), flat(expected)
+    return next((f"{name} was {old[name]!r}, now {new[name]!r}" for name in new if old[name] != new[name]), "")

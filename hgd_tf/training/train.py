@@ -1,0 +1,109 @@
+"""A training run from configuration to table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Union
+
+import tensorflow as tf
+
+from hgd_tf.attacks import TRAIN_SET, VALIDATION_SET, AttackedSet
+from hgd_tf.defenses.saving import DENOISER_FILE, save_model, save_target
+from hgd_tf.denoisers import DENOISERS
+from hgd_tf.errors import HgdError
+from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
+from hgd_tf.training import callbacks as run_callbacks
+from hgd_tf.training.config import TrainConfig
+from hgd_tf.training.experiment import Experiment, load_experiment
+from hgd_tf.training.pairs import training_batches, validation_batches
+from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
+from hgd_tf.training.strategy import make_strategy
+
+
+def train_denoiser(
+    config: TrainConfig, run_dir: Union[str, Path], sets_dir: Union[str, Path], overwrite: bool = False
+) -> Experiment:
+    """Trains a denoiser and leaves the best one in the run directory, or goes on where such a run was stopped.
+
+    Args:
+      config: the run.
+      run_dir: its folder; afterwards it holds a defense that `load_defense` loads.
+      sets_dir: where attacked images are kept.
+      overwrite: whether to remove a run that stands in the folder.
+
+    Returns:
+      The experiment's networks and images, for the evaluation that follows.
+
+    Raises:
+      HgdError: a network, the images, the folder or the configuration does not fit.
+    """
+    experiment = load_experiment(config.experiment, sets_dir)
+    strategy = make_strategy(config.strategy, config.batch_size)
+    run_path = open_run(run_dir, config, overwrite)
+    splits, sets = experiment.splits, experiment.sets
+    train_set = sets.attacked_set(TRAIN_SET, splits.train.head(config.train_images))
+    validation_set = sets.attacked_set(VALIDATION_SET, splits.validation.head(config.validation_images))
+    tf.keras.utils.set_random_seed(config.experiment.seed)
+    with strategy.scope():
+        model = make_model(config, experiment, train_set.names)
+    save_target(experiment.roles.target, run_path)
+    _fit(model, config, run_path, train_set, validation_set)
+    return experiment
+
+
+def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, ...]) -> GuidedDenoiser:
+    """The untrained denoiser under its guidance, compiled; call it in the strategy's scope."""
+    target = experiment.roles.target
+    denoiser = DENOISERS[config.denoiser](
+        config.width,
+        target.channels,
+        output_scale=config.output_scale,
+        zero_head=config.zero_head,
+        synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
+    )
+    model = GuidedDenoiser(denoiser, target, GUIDANCES[config.guidance], attacks)
+    model.compile(tf.keras.optimizers.Adam(config.learning_rate))
+    return model
+
+
+def _fit(
+    model: GuidedDenoiser, config: TrainConfig, run_path: Path, train_set: AttackedSet, validation_set: AttackedSet
+) -> None:
+    pairs = train_set.attacked.shape[0] * train_set.attacked.shape[1]
+    steps = config.steps_per_epoch or pairs // config.batch_size
+    if pairs < config.batch_size:
+        raise HgdError(f"--batch_size={config.batch_size} is more than the {pairs} pairs there are")
+    stateful = [
+        tf.keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=config.patience),
+        tf.keras.callbacks.EarlyStopping(patience=config.stop_patience),
+        run_callbacks.BestDenoiser(lambda: save_model(single_device(model.denoiser, config), run_path / DENOISER_FILE)),
+    ]
+    tracked = tf.train.Checkpoint(denoiser=model.denoiser, optimizer=model.optimizer)
+    model.optimizer.build(model.denoiser.trainable_variables)
+    state = run_callbacks.TrainingState(run_path / STATE_DIR, run_path / LOG_FILE, tracked, stateful)
+    first_epoch = state.restore()
+    if state.stopped or first_epoch == config.epochs:
+        return
+    tensorboard = run_path / TENSORBOARD_DIR
+    model.fit(
+        training_batches(train_set, config.batch_size, config.experiment.seed, first_epoch * steps),
+        validation_data=validation_batches(validation_set, config.batch_size),
+        epochs=config.epochs,
+        initial_epoch=first_epoch,
+        steps_per_epoch=steps,
+        verbose=0,
+        callbacks=[
+            *stateful,
+            run_callbacks.ImageStrip(tensorboard / "images", validation_set),
+            tf.keras.callbacks.TensorBoard(tensorboard, write_graph=False),
+            run_callbacks.Progress(config.epochs, first_epoch),
+            state,
+        ],
+    )
+
+
+def single_device(denoiser: tf.keras.Model, config: TrainConfig) -> tf.keras.Model:
+    """A copy with the same weights and ordinary batch normalization, which needs no strategy and is fused."""
+    copy = DENOISERS[config.denoiser](config.width, denoiser.input_shape[-1], output_scale=config.output_scale)
+    copy.set_weights(denoiser.get_weights())
+    return copy
