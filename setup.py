@@ -39,7 +39,6 @@ setup(
         "dev": ["mypy>=1.8,<2", "pre-commit>=3.5", "ruff>=0.6,<1"],
     },
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.9",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",

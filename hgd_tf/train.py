@@ -17,7 +17,8 @@ Results: in --run_dir lie denoiser.keras (the best by validation loss), results.
 config.json and tensorboard/. Stopped at any moment and started again with the same flags, a run goes on where it was.
 Attacked images are kept in --sets_dir for other runs on the same networks and images.
 
-A classifier of your own: --target=my_classifier.keras --feature_layer=NAME --input_range=0,1
+A classifier of your own: --target=my_classifier.keras --feature_layer=NAME --input_range=0,1 --data_dir=images
+with --members and --holdout, which name other networks or Keras models of the same classes and input range.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ flags.DEFINE_integer("patience", DEFAULTS.patience, "Epochs without gain before 
 flags.DEFINE_integer("stop_patience", DEFAULTS.stop_patience, "Epochs without gain before training stops.", 0)
 flags.DEFINE_enum("strategy", DEFAULTS.strategy, STRATEGIES, "One device, or a replica on each; auto: all GPUs.")
 
-flags.DEFINE_string("target", EXPERIMENT_DEFAULTS.target, "The classifier: a name, or a Keras model's path.")
+flags.DEFINE_string(
+    "target", EXPERIMENT_DEFAULTS.target, "The classifier: a name (python -m hgd_tf.targets) or a Keras model's path."
+)
 flags.DEFINE_string("checkpoint", None, "Weights of a named target, instead of those in the package.")
 flags.DEFINE_integer("image_size", None, "Side of the target's input; default: its native one.", 1)
 flags.DEFINE_string("feature_layer", None, "Of a Keras model: the layer whose output guides.")
@@ -66,7 +69,12 @@ flags.DEFINE_string("holdout", EXPERIMENT_DEFAULTS.holdout, "The network of the 
 flags.DEFINE_string(
     "ens_target", EXPERIMENT_DEFAULTS.ens_target, "Adversarially trained network to compare with; empty: none."
 )
-flags.DEFINE_string("data_dir", None, "Folder of Fashion-MNIST's four files; default: the subset in the package.")
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Images: a folder with train/CLASS/FILE, validation/…, test/…, or with "
+    "Fashion-MNIST's four files; default: the subset in the package.",
+)
 flags.DEFINE_integer("test_images", None, "Images to test on; default: all.", 1)
 flags.DEFINE_integer("adaptive_images", EXPERIMENT_DEFAULTS.adaptive_images, "Images for the adaptive attack.", 1)
 flags.DEFINE_integer("seed", EXPERIMENT_DEFAULTS.seed, "Of every random draw.", 0)

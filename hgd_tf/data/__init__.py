@@ -1,0 +1,28 @@
+"""Images: Fashion-MNIST, folders of the user's own, single files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+from hgd_tf.data.fashion_mnist import load_fashion_mnist
+from hgd_tf.data.folder import load_folder
+from hgd_tf.data.splits import LabeledImages, Splits
+
+__all__ = ["LabeledImages", "Splits", "load_fashion_mnist", "load_folder", "load_splits"]
+
+
+def load_splits(data_dir: Optional[str], image_size: int, channels: int) -> Splits:
+    """Images to train and test on.
+
+    Args:
+      data_dir: None: the embedded subset of Fashion-MNIST. A folder with a `train` folder in it: as in `load_folder`.
+        Any other: the whole of Fashion-MNIST, as in `load_fashion_mnist`.
+      image_size, channels: of images from folders; Fashion-MNIST has its own.
+
+    Raises:
+      DataError: the images are missing, truncated or no images.
+    """
+    if data_dir is not None and (Path(data_dir) / "train").is_dir():
+        return load_folder(data_dir, image_size, channels)
+    return load_fashion_mnist(data_dir)

@@ -7,10 +7,11 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Optional
 
 import numpy as np
 
+from hgd_tf.data.splits import LabeledImages, Splits
 from hgd_tf.errors import DataError
 
 SUBSET_FILE = Path(__file__).parent / "fashion_mnist_subset.npz"
@@ -21,26 +22,6 @@ CLASS_NAMES = (
 )  # fmt: skip
 TRAIN_COUNT = 55_000  # of the 60,000 training images; the other 5,000 are validation images
 _IMAGES_MAGIC, _LABELS_MAGIC = 2051, 2049
-
-
-class LabeledImages(NamedTuple):
-    """Images, uint8 of shape (N, H, W, C), pixels in [0, 255]; labels, int64 of shape (N,), 0-based."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def head(self, count: Optional[int]) -> LabeledImages:
-        """The first `count` of them (all, if there are fewer or `count` is None)."""
-        return LabeledImages(self.images[:count], self.labels[:count])
-
-
-class Splits(NamedTuple):
-    """A dataset's name and its three disjoint parts."""
-
-    name: str
-    train: LabeledImages
-    validation: LabeledImages
-    test: LabeledImages
 
 
 def load_fashion_mnist(data_dir: Optional[str] = None) -> Splits:
@@ -85,7 +66,9 @@ def _load_subset() -> Splits:
 
 def _read_pair(data_dir: Path, prefix: str) -> LabeledImages:
     if not data_dir.is_dir():
-        raise DataError(f"no such directory: {data_dir} (expected the Fashion-MNIST files {prefix}-*-ubyte.gz in it)")
+        raise DataError(
+            f"no such directory: {data_dir} (expected the files of Fashion-MNIST, or train/CLASS/FILE, in it)"
+        )
     images = _read_idx(data_dir / f"{prefix}-images-idx3-ubyte.gz", _IMAGES_MAGIC)
     labels = _read_idx(data_dir / f"{prefix}-labels-idx1-ubyte.gz", _LABELS_MAGIC)
     if len(images) != len(labels):
@@ -96,7 +79,9 @@ def _read_pair(data_dir: Path, prefix: str) -> LabeledImages:
 def _read_idx(path: Path, magic: int) -> np.ndarray:
     """Reads an IDX file of unsigned bytes: big-endian magic (its last byte the rank), the dimensions, the data."""
     if not path.is_file():
-        raise DataError(f"missing file: {path} (a Fashion-MNIST file as published, gzipped IDX)")
+        raise DataError(
+            f"missing file: {path} (expected the files of Fashion-MNIST, or train/CLASS/FILE, in that folder)"
+        )
     try:
         content = gzip.decompress(path.read_bytes())
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,8 +14,13 @@ from hgd_tf.files import replacing
 MODES = {1: "L", 3: "RGB"}
 
 
-def read_image(path: Union[str, Path], channels: int) -> np.ndarray:
+def read_image(path: Union[str, Path], channels: int, image_size: Optional[int] = None) -> np.ndarray:
     """Reads an image as uint8 of shape (1, H, W, channels), pixels in [0, 255].
+
+    Args:
+      path: a file that Pillow reads; any mode.
+      channels: 1 (grey) or 3 (RGB), to which it is converted.
+      image_size: side to resize it to, bilinear and antialiased; None: as it is.
 
     Raises:
       DataError: the file is missing or no image, or no mode has so many channels.
@@ -23,8 +28,11 @@ def read_image(path: Union[str, Path], channels: int) -> np.ndarray:
     if channels not in MODES:
         raise DataError(f"expected images of 1 or 3 channels, the classifier takes {channels}")
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert(MODES[channels]), np.uint8)
+        with Image.open(path) as file:
+            image = file.convert(MODES[channels])
+            if image_size is not None:
+                image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+            pixels = np.asarray(image, np.uint8)
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

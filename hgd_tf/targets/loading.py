@@ -28,11 +28,11 @@ def load_target(
         Keras wrote; or a `tf.keras.Model`.
       checkpoint: weights file of a registered target, instead of those that ship with the package.
       image_size: side of the square input, instead of the native one; images of other sizes are resized to it.
-      feature_layer: of a model of the user's own: the layer whose output is `features`.
+      feature_layer: of a model of the user's own: the layer whose output is `features`, needed for feature guidance.
       input_range: of a model of the user's own: the values it expects for black and white.
 
     Returns:
-      The target; its `name` is the registered name or the model's own.
+      The target; its `name` is the registered name, the file's without its ending, or the model's own.
 
     Raises:
       TargetError: the name, file, layer or size does not fit.
@@ -43,10 +43,11 @@ def load_target(
         raise TargetError(
             f"a checkpoint goes with a registered target only, received {name_or_model!r} with {checkpoint}"
         )
-    model = name_or_model
-    if not isinstance(model, tf.keras.Model):
-        model = _load_keras(Path(name_or_model))
-    return Target(user_network(model, feature_layer or "", input_range, image_size), name=model.name)
+    if isinstance(name_or_model, tf.keras.Model):
+        model, name = name_or_model, name_or_model.name
+    else:
+        model, name = _load_keras(Path(name_or_model)), Path(name_or_model).stem
+    return Target(user_network(model, feature_layer, input_range, image_size), name=name)
 
 
 def build_target(name: str, image_size: Optional[int] = None) -> tf.keras.Model:

@@ -10,20 +10,22 @@ PIXELS = (0.0, 255.0)
 
 
 def user_network(
-    model: tf.keras.Model, feature_layer: str, input_range: tuple[float, float] = PIXELS, image_size: int | None = None
+    model: tf.keras.Model,
+    feature_layer: str | None,
+    input_range: tuple[float, float] = PIXELS,
+    image_size: int | None = None,
 ) -> tf.keras.Model:
-    """Wraps a classifier so that it takes pixels in [0, 255] and gives `features` and `logits`.
+    """Wraps a classifier so that it takes pixels in [0, 255] and gives a dict of responses.
 
     Args:
       model: functional or Sequential, from images (N, H, W, C) to logits or softmax probabilities (N, classes).
-      feature_layer: name of the layer whose output is `features`.
+      feature_layer: name of the layer whose output is `features`; None: the responses are `logits` alone.
       input_range: what the model expects black and white to be, such as (-1, 1) or (0, 1).
       image_size: side of its input, needed where the model leaves it open.
 
     Raises:
       TargetError: the model or the layer does not fit.
     """
-    features = _layer(model, feature_layer).output
     if len(model.outputs) != 1 or len(model.output_shape) != 2:
         raise TargetError(f"{model.name}: expected one output of shape (N, classes), received {model.output_shape}")
     _, height, width, channels = _image_shape(model)
@@ -34,10 +36,14 @@ def user_network(
         raise TargetError(
             f"{model.name}: expected square images of side {size}, its input shape is {model.input_shape}"
         )
-    responses = tf.keras.Model(model.input, {"features": features, "logits": _logits(model)})
+    responses = {"logits": _logits(model)}
+    if feature_layer is not None:
+        responses["features"] = _layer(model, feature_layer).output
     low, high = input_range
     images = tf.keras.Input((size, size, channels), name="images")
-    outputs = responses(tf.keras.layers.Rescaling((high - low) / 255.0, offset=low)(images))
+    outputs = tf.keras.Model(model.input, responses)(
+        tf.keras.layers.Rescaling((high - low) / 255.0, offset=low)(images)
+    )
     return tf.keras.Model(images, outputs, name=model.name)
 
 
@@ -48,8 +54,6 @@ def _image_shape(model: tf.keras.Model) -> tuple:
 
 
 def _layer(model: tf.keras.Model, name: str) -> tf.keras.layers.Layer:
-    if not name:
-        raise TargetError(f"{model.name}: say which layer's output guides (--feature_layer)")
     try:
         return model.get_layer(name)
     except ValueError:

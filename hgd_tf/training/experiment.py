@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from hgd_tf.attacks import Roles, SetCrafter
-from hgd_tf.data.fashion_mnist import Splits, load_fashion_mnist
+from hgd_tf.data import Splits, load_splits
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import Target, load_target
 from hgd_tf.training.config import THE_TARGET, ExperimentConfig
@@ -34,15 +34,25 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
         feature_layer=config.feature_layer,
         input_range=config.input_range,
     )
-    members = tuple(target if name in (THE_TARGET, config.target) else load_target(name) for name in config.members)
-    roles = Roles(target, members, load_target(config.holdout))
-    ens_target = load_target(config.ens_target) if config.ens_target else None
-    splits = load_fashion_mnist(config.data_dir)
-    channels = splits.train.images.shape[-1]
-    for network in (*members, target, roles.holdout):
-        if (network.classes, network.channels) != (target.classes, channels):
-            raise TargetError(
-                f"{network.name} has {network.channels} channels and {network.classes} classes; "
-                f"expected {channels} as the images and {target.classes} as {target.name}"
-            )
+
+    def other(name: str) -> Target:
+        if name in (THE_TARGET, config.target):
+            return target
+        return load_target(name, input_range=config.input_range)
+
+    roles = Roles(target, tuple(map(other, config.members)), other(config.holdout))
+    ens_target = other(config.ens_target) if config.ens_target else None
+    splits = load_splits(config.data_dir, target.image_size, target.channels)
+    for network in (target, *roles.members, roles.holdout, ens_target or target):
+        _check_fit(network, splits)
     return Experiment(roles, ens_target, splits, SetCrafter(roles, sets_dir, config.seed))
+
+
+def _check_fit(network: Target, splits: Splits) -> None:
+    channels = splits.train.images.shape[-1]
+    classes = 1 + max(int(part.labels.max()) for part in (splits.train, splits.validation, splits.test))
+    if network.channels != channels or network.classes < classes:
+        raise TargetError(
+            f"{network.name} takes {network.channels} channels and knows {network.classes} classes; "
+            f"the images of {splits.name} have {channels} channels and {classes} classes"
+        )

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hgd_tf.attacks import TRAIN_SET, VALIDATION_SET, AttackedSet
 from hgd_tf.defenses.saving import DENOISER_FILE, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
-from hgd_tf.errors import HgdError
+from hgd_tf.errors import HgdError, TargetError
 from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
 from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.config import TrainConfig
@@ -52,8 +52,16 @@ def train_denoiser(
 
 
 def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, ...]) -> GuidedDenoiser:
-    """The untrained denoiser under its guidance, compiled; call it in the strategy's scope."""
-    target = experiment.roles.target
+    """The untrained denoiser under its guidance, compiled; call it in the strategy's scope.
+
+    Raises:
+      TargetError: the target does not give the response that guides.
+    """
+    target, guidance = experiment.roles.target, GUIDANCES[config.guidance]
+    if guidance.response not in ("image", *target.network.output_shape):
+        raise TargetError(
+            f"--guidance={config.guidance} needs the {guidance.response} of {target.name}: --feature_layer"
+        )
     denoiser = DENOISERS[config.denoiser](
         config.width,
         target.channels,
@@ -61,7 +69,7 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
         zero_head=config.zero_head,
         synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
     )
-    model = GuidedDenoiser(denoiser, target, GUIDANCES[config.guidance], attacks)
+    model = GuidedDenoiser(denoiser, target, guidance, attacks)
     model.compile(tf.keras.optimizers.Adam(config.learning_rate))
     return model
 

@@ -1,0 +1,292 @@
+"""Sets of attacked images on disk: crafted once, read back as they were, never half-written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, SetCrafter, SignGradientAttack, sets
+from hgd_tf.data.fashion_mnist import LabeledImages
+from hgd_tf.errors import DataError
+from hgd_tf.targets import Target
+
+BLACK_EPS4, BLACK_EPS16 = TEST_SETS[2:]
+COUNT = 14
+
+
+def small_target(name: str, seed: int) -> Target:
+    """A random classifier of 6x5... resized to 6x6 images."""
+    tf.keras.utils.set_random_seed(seed)
+    images = tf.keras.Input((6, 6, 1))
+    x = tf.keras.layers.Rescaling(1 / 127.5, -1.0)(images)
+    features = tf.keras.layers.Conv2D(6, 3, activation="tanh")(x)
+    logits = tf.keras.layers.Dense(5)(tf.keras.layers.Flatten()(features))
+    return Target(tf.keras.Model(images, {"features": features, "logits": logits}), name=name)
+
+
+def small_roles(holdout_seed: int = 3) -> Roles:
+    target, member = small_target("target", 1), small_target("member", 2)
+    return Roles(target, (target, member), small_target("holdout", holdout_seed))
+
+
+def small_images(seed: int = 0) -> LabeledImages:
+    rng = np.random.default_rng(seed)
+    return LabeledImages(rng.integers(256, size=(COUNT, 6, 6, 1), dtype=np.uint8), rng.integers(5, size=COUNT))
+
+
+@pytest.fixture(scope="module")
+def roles() -> Roles:
+    return small_roles()
+
+
+@pytest.fixture(scope="module")
+def clean() -> LabeledImages:
+    return small_images()
+
+
+@pytest.fixture
+def crafted(roles, clean, tmp_path) -> Path:
+    """The file of a crafted set."""
+    SetCrafter(roles, tmp_path, seed=0).attacked_set(BLACK_EPS4, clean)
+    return only_file(tmp_path)
+
+
+def only_file(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+def forbid_crafting(monkeypatch) -> None:
+    def craft(*args, **kwargs):
+        raise AssertionError("crafted again")
+
+    monkeypatch.setattr(sets, "craft", craft)
+
+
+def assert_same(first: sets.AttackedSet, second: sets.AttackedSet) -> None:
+    assert first.names == second.names
+    np.testing.assert_array_equal(first.attacked, second.attacked)
+    np.testing.assert_array_equal(first.epsilon, second.epsilon)
+    np.testing.assert_array_equal(first.clean.images, second.clean.images)
+    np.testing.assert_array_equal(first.clean.labels, second.clean.labels)
+
+
+def test_train_set_holds_each_attack_on_each_image_in_the_ball_of_its_epsilon(roles, clean, tmp_path):
+    train = SetCrafter(roles, tmp_path, seed=0).attacked_set(TRAIN_SET, clean)
+    assert train.names[:3] == ("fgsm_target", "fgsm_member", "fgsm_ensemble")
+    assert len(train.names) == 6
+    assert train.attacked.dtype == np.uint8 and train.attacked.shape == (6, COUNT, 6, 6, 1)
+    assert train.epsilon.dtype == np.int64 and train.epsilon.shape == (6, COUNT)
+    assert train.epsilon.min() >= 1 and train.epsilon.max() <= 16
+    distance = np.abs(train.attacked.astype(int) - clean.images).max(axis=(2, 3, 4))
+    np.testing.assert_array_equal(distance, train.epsilon)
+
+
+def test_each_attack_draws_its_own_epsilon(roles, clean, tmp_path):
+    epsilon = SetCrafter(roles, tmp_path, seed=0).attacked_set(TRAIN_SET, clean).epsilon
+    assert len({tuple(row) for row in epsilon}) == len(epsilon)
+
+
+@pytest.mark.parametrize("recipe", TEST_SETS, ids=lambda recipe: recipe.name)
+def test_epsilon_of_a_test_set_is_the_recipes(roles, clean, tmp_path, recipe):
+    received = SetCrafter(roles, tmp_path, seed=0).attacked_set(recipe, clean)
+    np.testing.assert_array_equal(received.epsilon, np.full((2, COUNT), recipe.lowest))
+    distance = np.abs(received.attacked.astype(int) - clean.images).max(axis=(2, 3, 4))
+    np.testing.assert_array_equal(distance, received.epsilon)
+
+
+def test_content_is_that_of_the_attack_itself(roles, clean, tmp_path):
+    received = SetCrafter(roles, tmp_path, seed=0).attacked_set(BLACK_EPS4, clean)
+    attack = SignGradientAttack([roles.holdout])
+    assert received.names == ("fgsm_holdout", "ifgsm4_holdout")
+    for images, steps in zip(received.attacked, ((1.0,), (0.25,) * 4)):
+        assert np.mean(images == attack(clean.images, 4, steps).numpy()) >= 0.999
+
+
+def test_stored_set_is_read_back_identical_and_not_crafted_again(roles, clean, tmp_path, monkeypatch):
+    first = SetCrafter(roles, tmp_path, seed=0).attacked_set(BLACK_EPS16, clean)
+    before = only_file(tmp_path).stat()
+    forbid_crafting(monkeypatch)
+    second = SetCrafter(roles, tmp_path, seed=0).attacked_set(BLACK_EPS16, clean)
+    assert_same(first, second)
+    after = only_file(tmp_path).stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+def test_stored_set_is_found_by_equal_networks_that_are_other_objects(crafted, clean, monkeypatch):
+    forbid_crafting(monkeypatch)
+    received = SetCrafter(small_roles(), crafted.parent, seed=0).attacked_set(BLACK_EPS4, small_images())
+    assert received.attacked.shape == (2, COUNT, 6, 6, 1)
+
+
+def test_same_set_crafted_twice_is_the_same_bytes(crafted, clean, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("again")
+    SetCrafter(small_roles(), folder, seed=0).attacked_set(BLACK_EPS4, clean)
+    with np.load(crafted) as first, np.load(folder / crafted.name) as second:
+        for name in ("attacked", "epsilon"):
+            np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_file_name_says_the_recipe_and_the_number_of_images(crafted):
+    assert crafted.name.startswith(f"black_eps4-{COUNT}-")
+    assert crafted.suffix == ".npz"
+
+
+def another_seed(folder, roles, clean):
+    SetCrafter(roles, folder, seed=1).attacked_set(BLACK_EPS4, clean)
+
+
+def other_images(folder, roles, clean):
+    SetCrafter(roles, folder, seed=0).attacked_set(BLACK_EPS4, small_images(seed=1))
+
+
+def one_other_pixel(folder, roles, clean):
+    images = clean.images.copy()
+    images[-1, -1, -1, 0] ^= 1
+    SetCrafter(roles, folder, seed=0).attacked_set(BLACK_EPS4, clean._replace(images=images))
+
+
+def other_weights(folder, roles, clean):
+    SetCrafter(small_roles(holdout_seed=4), folder, seed=0).attacked_set(BLACK_EPS4, clean)
+
+
+def other_network(folder, roles, clean):
+    SetCrafter(roles._replace(holdout=roles.target), folder, seed=0).attacked_set(BLACK_EPS4, clean)
+
+
+def other_epsilon(folder, roles, clean):
+    recipe = BLACK_EPS4._replace(lowest=3)
+    SetCrafter(roles, folder, seed=0).attacked_set(recipe, clean)
+
+
+def other_steps(folder, roles, clean):
+    fgsm, ifgsm = BLACK_EPS4.attacks
+    recipe = BLACK_EPS4._replace(attacks=(fgsm, ifgsm._replace(steps=(0.4, 0.3, 0.2, 0.1))))
+    SetCrafter(roles, folder, seed=0).attacked_set(recipe, clean)
+
+
+@pytest.mark.parametrize(
+    "craft_other",
+    [another_seed, other_images, one_other_pixel, other_weights, other_network, other_epsilon, other_steps],
+)
+def test_whatever_determines_the_content_gives_another_file(crafted, roles, clean, craft_other):
+    content = crafted.read_bytes()
+    craft_other(crafted.parent, roles, clean)
+    assert len(list(crafted.parent.iterdir())) == 2
+    assert crafted.read_bytes() == content
+
+
+def test_labels_of_the_set_are_those_asked_for(crafted, roles, clean):
+    """They do not determine the attacked pixels, so the stored set serves."""
+    relabelled = clean._replace(labels=clean.labels[::-1].copy())
+    received = SetCrafter(roles, crafted.parent, seed=0).attacked_set(BLACK_EPS4, relabelled)
+    np.testing.assert_array_equal(received.clean.labels, clean.labels[::-1])
+    assert only_file(crafted.parent) == crafted
+
+
+def test_recipes_that_differ_in_name_alone_have_a_file_each(roles, clean, tmp_path):
+    crafter = SetCrafter(roles, tmp_path, seed=0)
+    crafter.attacked_set(TRAIN_SET, clean)
+    crafter.attacked_set(VALIDATION_SET, clean)
+    assert sorted(path.name.split("-")[0] for path in tmp_path.iterdir()) == ["train_set", "validation_set"]
+
+
+# --- damaged files ---
+
+
+def assert_damage_is_reported(path: Path, roles: Roles, clean: LabeledImages) -> None:
+    damaged = path.read_bytes()
+    with pytest.raises(DataError) as raised:
+        SetCrafter(roles, path.parent, seed=0).attacked_set(BLACK_EPS4, clean)
+    assert str(path) in str(raised.value) and "remove it" in str(raised.value)
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.7, 0.999])
+def test_truncated_file_is_a_data_error_that_names_it(crafted, roles, clean, kept):
+    os.truncate(crafted, int(kept * crafted.stat().st_size))
+    assert_damage_is_reported(crafted, roles, clean)
+
+
+@pytest.mark.parametrize("content", [b"no set", b"\x80\x04N.", b"PK\x03\x04", bytes(2000)])
+def test_file_of_another_kind_is_a_data_error_that_names_it(crafted, roles, clean, content):
+    crafted.write_bytes(content)
+    assert_damage_is_reported(crafted, roles, clean)
+
+
+def test_every_flipped_byte_is_harmless_or_a_data_error(crafted, roles, clean):
+    """Wherever the damage lies, the set is the stored one or a DataError, nothing else."""
+    crafter = SetCrafter(roles, crafted.parent, seed=0)
+    original, content = crafter.attacked_set(BLACK_EPS4, clean), crafted.read_bytes()
+    errors = 0
+    for position in range(0, len(content), 3):
+        crafted.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
+        try:
+            assert_same(crafter.attacked_set(BLACK_EPS4, clean), original)
+        except DataError as error:
+            errors += str(crafted) in str(error)
+    assert errors > len(content) / 3 * 0.7
+
+
+@pytest.mark.parametrize("missing", ["attacked", "epsilon"])
+def test_file_without_an_array_is_a_data_error_that_names_it(crafted, roles, clean, missing):
+    with np.load(crafted) as arrays:
+        kept = {name: array for name, array in arrays.items() if name != missing}
+    np.savez(crafted, **kept)
+    assert_damage_is_reported(crafted, roles, clean)
+
+
+@pytest.mark.parametrize("shortened", ["attacked", "epsilon"])
+def test_file_of_another_shape_is_a_data_error_that_names_it(crafted, roles, clean, shortened):
+    with np.load(crafted) as arrays:
+        changed = {name: array[:, :-1] if name == shortened else array for name, array in arrays.items()}
+    np.savez(crafted, **changed)
+    assert_damage_is_reported(crafted, roles, clean)
+
+
+def test_removed_file_is_crafted_again(crafted, roles, clean):
+    content = crafted.read_bytes()
+    crafted.unlink()
+    SetCrafter(roles, crafted.parent, seed=0).attacked_set(BLACK_EPS4, clean)
+    assert len(crafted.read_bytes()) == len(content)
+
+
+# --- crafting that fails ---
+
+
+def test_nothing_is_left_when_crafting_fails_in_the_middle(roles, clean, tmp_path, monkeypatch):
+    attempts = []
+
+    def failing_craft(*args, **kwargs):
+        attempts.append(1)
+        if len(attempts) == 2:
+            raise KeyboardInterrupt
+        return crafting(*args, **kwargs)
+
+    crafting = sets.craft
+    monkeypatch.setattr(sets, "craft", failing_craft)
+    crafter = SetCrafter(roles, tmp_path / "sets", seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        crafter.attacked_set(BLACK_EPS4, clean)
+    assert len(attempts) == 2
+    assert not list(tmp_path.rglob("*.npz*"))
+    assert crafter.attacked_set(BLACK_EPS4, clean).attacked.shape == (2, COUNT, 6, 6, 1)
+    assert len(attempts) == 4
+
+
+def test_nothing_is_left_when_writing_fails_in_the_middle(roles, clean, tmp_path, monkeypatch):
+    def failing_savez(file, **arrays):
+        file.write(b"PK\x03\x04 the first bytes")
+        raise OSError(28, "No space left on device")
+
+    crafter = SetCrafter(roles, tmp_path, seed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", failing_savez)
+        with pytest.raises(OSError, match="No space left"):
+            crafter.attacked_set(BLACK_EPS4, clean)
+    assert list(tmp_path.iterdir()) == []
+    assert crafter.attacked_set(BLACK_EPS4, clean).attacked.shape == (2, COUNT, 6, 6, 1)

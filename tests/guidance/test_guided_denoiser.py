@@ -1,0 +1,236 @@
+"""GuidedDenoiser: its losses by hand, what it asks the target, and what it may change."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgd_tf.data.fashion_mnist import load_fashion_mnist
+from hgd_tf.denoisers import dunet
+from hgd_tf.guidance import GUIDANCES, Batch, GuidedDenoiser
+from hgd_tf.targets import load_target
+
+ATTACKS = ("fgsm", "ifgsm4", "unused")
+PAPER_NAMES = {"pixel": "PGD", "feature": "FGD", "logits": "LGD", "label": "CGD"}
+every_guidance = pytest.mark.parametrize("guidance", GUIDANCES)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return load_target("mini_inception")
+
+
+class Spy:
+    """Passes images on to a target and keeps them."""
+
+    def __init__(self, target):
+        self.target = target
+        self.seen = []
+
+    def __call__(self, images):
+        self.seen.append(np.asarray(images))
+        return self.target(images)
+
+
+class RecordingSGD(tf.keras.optimizers.SGD):
+    """Remembers the gradients that it is given, with their variables."""
+
+    def compute_gradients(self, loss, var_list, tape=None):
+        self.recorded = super().compute_gradients(loss, var_list, tape)
+        return self.recorded
+
+
+def small_denoiser(seed: int = 0) -> tf.keras.Model:
+    """Two convolutions and a batch normalization: quick where it only matters that there is a denoiser."""
+    tf.keras.utils.set_random_seed(seed)
+    images = tf.keras.Input((None, None, 1))
+    x = tf.keras.layers.Conv2D(3, 3, padding="same")(tf.keras.layers.Rescaling(1 / 255)(images))
+    x = tf.keras.layers.ReLU()(tf.keras.layers.BatchNormalization()(x))
+    noise = tf.keras.layers.Rescaling(100.0)(tf.keras.layers.Conv2D(1, 3, padding="same")(x))
+    return tf.keras.Model(images, tf.keras.layers.Add()([images, noise]))
+
+
+def batch_of(count: int, first: int = 0) -> Batch:
+    """Real images beside noisy ones; the attacks' numbers alternate."""
+    images, labels = load_fashion_mnist().test
+    chosen = slice(first, first + count)
+    clean = images[chosen].astype(np.float32)
+    noise = np.random.default_rng(first).integers(-40, 40, clean.shape)
+    attacked = np.clip(clean + noise, 0, 255).astype(np.float32)
+    attack = np.arange(count, dtype=np.int64) % 2
+    return Batch(*(tf.constant(array) for array in (attacked, clean, labels[chosen], attack)))
+
+
+def compiled(denoiser, target, guidance: str, optimizer: Optional[tf.keras.optimizers.Optimizer] = None):
+    model = GuidedDenoiser(denoiser, target, GUIDANCES[guidance], ATTACKS)
+    model.compile(optimizer or tf.keras.optimizers.Adam(0.01))
+    return model
+
+
+def loss_by_hand(guidance: str, target, denoised, batch: Batch) -> float:
+    """Section 3 with NumPy, in float64."""
+    clean, denoised = np.asarray(batch.clean, np.float64), np.asarray(denoised, np.float64)
+    if guidance == "pixel":
+        return np.mean(np.abs(denoised - clean)) / 255
+    restored = target(denoised)
+    if guidance == "label":
+        logits = restored["logits"].numpy().astype(np.float64)
+        of_label = logits[np.arange(len(logits)), batch.label.numpy()]
+        return np.mean(np.log(np.sum(np.exp(logits), axis=1)) - of_label)
+    name = {"feature": "features", "logits": "logits"}[guidance]
+    wanted = target(clean)
+    return np.mean(np.abs(restored[name].numpy().astype(np.float64) - wanted[name].numpy()))
+
+
+def total_by_hand(guidance: str, target, denoised: tf.Tensor, batch: Batch) -> tf.Tensor:
+    """The same, differentiably."""
+    if guidance == "pixel":
+        return tf.reduce_mean(tf.abs(denoised - batch.clean)) / 255
+    restored, wanted = target(denoised), target(batch.clean)
+    if guidance == "label":
+        log_probabilities = tf.nn.log_softmax(restored["logits"])
+        return -tf.reduce_mean(tf.gather(log_probabilities, batch.label, batch_dims=1))
+    name = {"feature": "features", "logits": "logits"}[guidance]
+    return tf.reduce_mean(tf.abs(restored[name] - wanted[name]))
+
+
+def test_there_are_the_papers_four_guidances():
+    assert {name: guidance.paper_name for name, guidance in GUIDANCES.items()} == PAPER_NAMES
+
+
+@every_guidance
+def test_train_step_loss_is_the_papers(guidance, target):
+    denoiser, batch = small_denoiser(), batch_of(12)
+    expected = loss_by_hand(guidance, target, denoiser(batch.attacked, training=True), batch)
+    logs = compiled(denoiser, target, guidance).train_step(batch)
+    assert expected > 0.01
+    assert float(logs["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+@every_guidance
+def test_test_step_loss_is_the_papers_over_uneven_batches(guidance, target):
+    denoiser, batches = small_denoiser(), (batch_of(12), batch_of(5, first=12))
+    denoiser(batch_of(30).attacked, training=True)  # so that moving statistics and the batch's differ from the start's
+    model = compiled(denoiser, target, guidance)
+    for batch in batches:
+        logs = model.test_step(batch)
+    losses = [loss_by_hand(guidance, target, denoiser(batch.attacked, training=False), batch) for batch in batches]
+    assert float(logs["loss"]) == pytest.approx((12 * losses[0] + 5 * losses[1]) / 17, rel=1e-5)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+
+
+def test_dunet_is_trained_in_training_mode_and_tested_in_inference_mode(target):
+    denoiser, batch = dunet(1 / 64, 1), batch_of(6)
+    model = compiled(denoiser, target, "pixel", tf.keras.optimizers.SGD(0.0))
+    modes = {
+        training: loss_by_hand("pixel", target, denoiser(batch.attacked, training=training), batch)
+        for training in (False, True)
+    }
+    assert modes[True] != pytest.approx(modes[False], rel=1e-3)
+    fresh = dunet(1 / 64, 1)
+    fresh.set_weights(denoiser.get_weights())
+    expected = loss_by_hand("pixel", target, fresh(batch.attacked, training=False), batch)
+    assert float(model.test_step(batch)["loss"]) == pytest.approx(expected, rel=1e-5)
+    model.reset_metrics()
+    assert float(model.train_step(batch)["loss"]) == pytest.approx(modes[True], rel=1e-5)
+
+
+@every_guidance
+def test_a_step_follows_the_gradient_of_that_loss(guidance, target):
+    denoiser, batch, rate = small_denoiser(), batch_of(8), 0.5
+    before = [variable.numpy() for variable in denoiser.trainable_variables]
+    with tf.GradientTape() as tape:
+        loss = total_by_hand(guidance, target, denoiser(batch.attacked, training=True), batch)
+    gradients = tape.gradient(loss, denoiser.trainable_variables)
+    compiled(denoiser, target, guidance, tf.keras.optimizers.SGD(rate)).train_step(batch)
+    largest = max(float(tf.reduce_max(tf.abs(gradient))) for gradient in gradients)
+    assert largest > 1e-3
+    for variable, old, gradient in zip(denoiser.trainable_variables, before, gradients):
+        np.testing.assert_allclose(variable.numpy(), old - rate * gradient.numpy(), atol=1e-5 * largest, rtol=1e-6)
+
+
+@every_guidance
+def test_training_never_changes_the_target_but_the_denoiser(guidance, target):
+    denoiser, batch = small_denoiser(), batch_of(8)
+    frozen = [weight.copy() for weight in target.network.get_weights()]
+    trained, moving = ([v.numpy() for v in which] for which in (denoiser.trainable_variables, moving_statistics(denoiser)))
+    model = compiled(denoiser, target, guidance)
+    model.fit(tf.data.Dataset.from_tensors(batch).repeat(3), epochs=1, verbose=0)
+    for now, before in zip(target.network.get_weights(), frozen):
+        np.testing.assert_array_equal(now, before)
+    assert all(np.any(now.numpy() != before) for now, before in zip(moving_statistics(denoiser), moving))
+    changed = [np.any(now.numpy() != before) for now, before in zip(denoiser.trainable_variables, trained)]
+    assert all(changed)
+
+
+def moving_statistics(model: tf.keras.Model) -> list[tf.Variable]:
+    return [variable for variable in model.non_trainable_variables if "moving" in variable.name]
+
+
+@pytest.mark.parametrize("guidance, expected", [("pixel", 0), ("label", 1), ("feature", 2), ("logits", 2)])
+def test_a_training_step_asks_the_target_no_more_than_is_compared(guidance, expected, target):
+    denoiser, batch, spy = small_denoiser(), batch_of(4), Spy(target)
+    denoised = denoiser(batch.attacked, training=True).numpy()
+    compiled(denoiser, spy, guidance).train_step(batch)
+    assert len(spy.seen) == expected
+    asked = {"pixel": [], "label": [denoised]}.get(guidance, [batch.clean.numpy(), denoised])
+    for seen, images in zip(spy.seen, asked):
+        np.testing.assert_allclose(seen, images, atol=1e-3)
+
+
+@every_guidance
+def test_gradients_reach_the_denoisers_variables_and_no_others(guidance, target):
+    denoiser, optimizer = small_denoiser(), RecordingSGD(0.01)
+    compiled(denoiser, target, guidance, optimizer).train_step(batch_of(4))
+    gradients, variables = zip(*optimizer.recorded)
+    assert [variable.ref() for variable in variables] == [v.ref() for v in denoiser.trainable_variables]
+    assert all(gradient is not None for gradient in gradients)
+    target_refs = {variable.ref() for variable in target.network.variables}
+    assert len(target_refs) > 20
+    assert not target_refs & {variable.ref() for variable in variables}
+
+
+def test_only_the_denoisers_variables_are_trainable(target):
+    denoiser = small_denoiser()
+    model = compiled(denoiser, target, "logits")
+    model.train_step(batch_of(2))
+    assert [v.ref() for v in model.trainable_variables] == [v.ref() for v in denoiser.trainable_variables]
+    assert len(model.trainable_variables) == 6
+    assert not target.trainable_variables
+
+
+@every_guidance
+def test_validation_accuracy_is_by_attack_and_overall(guidance, target):
+    denoiser, batches = small_denoiser(), (batch_of(40), batch_of(25, first=40))
+    model = compiled(denoiser, target, guidance)
+    right, attack = [], []
+    for batch in batches:
+        logs = model.test_step(batch)
+        logits = target(denoiser(batch.attacked, training=False))["logits"].numpy()
+        right.append(np.argmax(logits, axis=1) == batch.label.numpy())
+        attack.append(batch.attack.numpy())
+    right, attack = np.concatenate(right), np.concatenate(attack)
+    assert 0 < right.mean() < 1
+    assert right[attack == 0].mean() != right[attack == 1].mean()
+    assert float(logs["accuracy"]) == pytest.approx(right.mean())
+    assert float(logs["accuracy_fgsm"]) == pytest.approx(right[attack == 0].mean())
+    assert float(logs["accuracy_ifgsm4"]) == pytest.approx(right[attack == 1].mean())
+    assert float(logs["accuracy_unused"]) == 0.0
+
+
+def test_metrics_start_anew_after_a_reset(target):
+    model, batch = compiled(small_denoiser(), target, "pixel"), batch_of(6)
+    first = {name: float(value) for name, value in model.test_step(batch).items()}
+    model.test_step(batch_of(20, first=50))
+    model.reset_metrics()
+    assert {name: float(value) for name, value in model.test_step(batch).items()} == first
+    assert list(first) == ["loss", "accuracy", "accuracy_fgsm", "accuracy_ifgsm4", "accuracy_unused"]
+
+
+def test_calling_it_denoises_in_inference_mode(target):
+    denoiser, batch = small_denoiser(), batch_of(4)
+    model = compiled(denoiser, target, "feature")
+    np.testing.assert_array_equal(model(batch.attacked), denoiser(batch.attacked, training=False))
