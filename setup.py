@@ -35,7 +35,7 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        "test": ["pytest>=7.4"],
+        "test": ["pytest>=7.4", "scipy>=1.10"],
         "dev": ["mypy>=1.8,<2", "pre-commit>=3.5", "ruff>=0.6,<1"],
     },
     classifiers=[

@@ -117,10 +117,13 @@ def _read(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path) as arrays:
             attacked, epsilon = arrays["attacked"], arrays["epsilon"]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} is truncated or no set of attacked images ({error}); remove it to craft it again"
         ) from error
-    if attacked.shape != shape:
-        raise DataError(f"{path}: expected attacked images of shape {shape}, received {attacked.shape}; remove it")
+    if (attacked.shape, epsilon.shape) != (shape, shape[:2]):
+        raise DataError(
+            f"{path}: expected attacked images of shape {shape} and epsilon of shape {shape[:2]}, "
+            f"received {attacked.shape} and {epsilon.shape}; remove it to craft it again"
+        )
     return attacked, epsilon

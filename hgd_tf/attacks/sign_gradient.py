@@ -94,7 +94,7 @@ class SignGradientAttack(tf.Module):
                 raise ValueError(f"label={self.label!r} needs labels, received none")
             labels = np.zeros(len(images), np.int64)
         epsilon = np.broadcast_to(np.asarray(epsilon), (len(images),))
-        if np.any(epsilon < 0) or np.any(epsilon != np.round(epsilon)):
+        if not np.all(np.isfinite(epsilon)) or np.any(epsilon < 0) or np.any(epsilon != np.round(epsilon)):
             raise ValueError(f"epsilon must be integers of at least 0, received {epsilon}")
         attack = self._compiled(tuple(images.shape[1:]))
         numbers = np.stack([np.full(len(images), seed), first_index + np.arange(len(images))], axis=1)

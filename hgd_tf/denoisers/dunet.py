@@ -62,6 +62,8 @@ def _denoiser(width, channels, output_scale, zero_head, synchronized, name, late
         raise ValueError(f"width must leave every layer a channel (at least 1/64), received {width}")
     if channels < 1:
         raise ValueError(f"channels must be at least 1, received {channels}")
+    if not output_scale > 0:
+        raise ValueError(f"output_scale must be positive, received {output_scale}")
 
     def convolution(x, filters: int, strides: int = 1):
         """C of Figure 3. Padding is 1 on every side, which Keras' `same` is at stride 1 only."""

@@ -41,7 +41,7 @@ def train_target(
     splits = load_fashion_mnist(data_dir)
     train = _concatenate(splits.train, splits.validation)
     if name in ADVERSARIALLY_TRAINED:
-        train = _concatenate(train, _attacked(train, ADVERSARIALLY_TRAINED[name], seed))
+        train = _half_attacked(train, ADVERSARIALLY_TRAINED[name], seed)
     network = build_target(name)
     classifier = tf.keras.Model(network.input, network.output["logits"])
     steps = epochs * -(-len(train.labels) // batch_size)
@@ -68,12 +68,12 @@ def _batches(train: LabeledImages, batch_size: int, seed: int) -> tf.data.Datase
     return data.batch(batch_size).prefetch(2)
 
 
-def _attacked(train: LabeledImages, members: tuple[str, ...], seed: int) -> LabeledImages:
-    """Every image attacked by FGSM on one of the members, drawn at random, with epsilon uniform in 1..16."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(members), size=len(train.labels))
+def _half_attacked(train: LabeledImages, members: tuple[str, ...], seed: int) -> LabeledImages:
+    """Every other image attacked by FGSM on one of the members, drawn at random, with epsilon uniform in 1..16."""
+    drawn = np.random.default_rng(seed).integers(len(members), size=len(train.labels))
+    drawn[::2] = -1  # left clean
     epsilon = draw_epsilon(len(train.labels), 1, 16, seed)
-    images = np.empty_like(train.images)
+    images = train.images.copy()
     for number, member in enumerate(members):
         chosen = drawn == number
         attack = SignGradientAttack([load_target(member)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, SetCrafter, SignGradientAttack, sets
-from hgd_tf.data.fashion_mnist import LabeledImages
+from hgd_tf.data import LabeledImages
 from hgd_tf.errors import DataError
 from hgd_tf.targets import Target
 
@@ -19,7 +20,7 @@ COUNT = 14
 
 
 def small_target(name: str, seed: int) -> Target:
-    """A random classifier of 6x5... resized to 6x6 images."""
+    """A random classifier of 6x6 images into 5 classes."""
     tf.keras.utils.set_random_seed(seed)
     images = tf.keras.Input((6, 6, 1))
     x = tf.keras.layers.Rescaling(1 / 127.5, -1.0)(images)
@@ -48,11 +49,18 @@ def clean() -> LabeledImages:
     return small_images()
 
 
+@pytest.fixture(scope="module")
+def crafter(roles, tmp_path_factory) -> SetCrafter:
+    """One for the tests of the content, with a folder of its own."""
+    return SetCrafter(roles, tmp_path_factory.mktemp("sets"), seed=0)
+
+
 @pytest.fixture
-def crafted(roles, clean, tmp_path) -> Path:
-    """The file of a crafted set."""
-    SetCrafter(roles, tmp_path, seed=0).attacked_set(BLACK_EPS4, clean)
-    return only_file(tmp_path)
+def crafted(crafter, clean, tmp_path) -> Path:
+    """The file of a crafted set, alone in its folder."""
+    crafter.attacked_set(BLACK_EPS4, clean)
+    (path,) = crafter.sets_dir.glob("black_eps4-*.npz")
+    return Path(shutil.copy(path, tmp_path))
 
 
 def only_file(folder: Path) -> Path:
@@ -75,8 +83,8 @@ def assert_same(first: sets.AttackedSet, second: sets.AttackedSet) -> None:
     np.testing.assert_array_equal(first.clean.labels, second.clean.labels)
 
 
-def test_train_set_holds_each_attack_on_each_image_in_the_ball_of_its_epsilon(roles, clean, tmp_path):
-    train = SetCrafter(roles, tmp_path, seed=0).attacked_set(TRAIN_SET, clean)
+def test_train_set_holds_each_attack_on_each_image_in_the_ball_of_its_epsilon(crafter, clean):
+    train = crafter.attacked_set(TRAIN_SET, clean)
     assert train.names[:3] == ("fgsm_target", "fgsm_member", "fgsm_ensemble")
     assert len(train.names) == 6
     assert train.attacked.dtype == np.uint8 and train.attacked.shape == (6, COUNT, 6, 6, 1)
@@ -86,21 +94,21 @@ def test_train_set_holds_each_attack_on_each_image_in_the_ball_of_its_epsilon(ro
     np.testing.assert_array_equal(distance, train.epsilon)
 
 
-def test_each_attack_draws_its_own_epsilon(roles, clean, tmp_path):
-    epsilon = SetCrafter(roles, tmp_path, seed=0).attacked_set(TRAIN_SET, clean).epsilon
+def test_each_attack_draws_its_own_epsilon(crafter, clean):
+    epsilon = crafter.attacked_set(TRAIN_SET, clean).epsilon
     assert len({tuple(row) for row in epsilon}) == len(epsilon)
 
 
 @pytest.mark.parametrize("recipe", TEST_SETS, ids=lambda recipe: recipe.name)
-def test_epsilon_of_a_test_set_is_the_recipes(roles, clean, tmp_path, recipe):
-    received = SetCrafter(roles, tmp_path, seed=0).attacked_set(recipe, clean)
+def test_epsilon_of_a_test_set_is_the_recipes(crafter, clean, recipe):
+    received = crafter.attacked_set(recipe, clean)
     np.testing.assert_array_equal(received.epsilon, np.full((2, COUNT), recipe.lowest))
     distance = np.abs(received.attacked.astype(int) - clean.images).max(axis=(2, 3, 4))
     np.testing.assert_array_equal(distance, received.epsilon)
 
 
-def test_content_is_that_of_the_attack_itself(roles, clean, tmp_path):
-    received = SetCrafter(roles, tmp_path, seed=0).attacked_set(BLACK_EPS4, clean)
+def test_content_is_that_of_the_attack_itself(crafter, roles, clean):
+    received = crafter.attacked_set(BLACK_EPS4, clean)
     attack = SignGradientAttack([roles.holdout])
     assert received.names == ("fgsm_holdout", "ifgsm4_holdout")
     for images, steps in zip(received.attacked, ((1.0,), (0.25,) * 4)):
@@ -189,9 +197,10 @@ def test_labels_of_the_set_are_those_asked_for(crafted, roles, clean):
 
 
 def test_recipes_that_differ_in_name_alone_have_a_file_each(roles, clean, tmp_path):
+    """FGSM on the ensemble stands for the others."""
     crafter = SetCrafter(roles, tmp_path, seed=0)
-    crafter.attacked_set(TRAIN_SET, clean)
-    crafter.attacked_set(VALIDATION_SET, clean)
+    for recipe in (TRAIN_SET, VALIDATION_SET):
+        crafter.attacked_set(recipe._replace(attacks=recipe.attacks[1:2]), clean)
     assert sorted(path.name.split("-")[0] for path in tmp_path.iterdir()) == ["train_set", "validation_set"]
 
 

@@ -13,7 +13,7 @@ from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient
 
 from hgd_tf.attacks import SignGradientAttack, craft, draw_epsilon, ifgsm_steps, projected_gradient_descent_steps
 from hgd_tf.attacks.sign_gradient import LABELS, TARGETED_LABELS
-from hgd_tf.data.fashion_mnist import LabeledImages, load_fashion_mnist
+from hgd_tf.data import LabeledImages, load_fashion_mnist
 from hgd_tf.targets import load_target
 
 CLASSES = 10
@@ -44,7 +44,7 @@ def fashion() -> LabeledImages:
     return load_fashion_mnist().test.head(24)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def small_network() -> tf.keras.Model:
     """A random convolutional classifier of 9x7 images of 2 channels."""
     tf.keras.utils.set_random_seed(3)
@@ -56,7 +56,7 @@ def small_network() -> tf.keras.Model:
     return tf.keras.Model(images, {"logits": logits})
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def small_attack(label: str, random_start: bool) -> SignGradientAttack:
     """One object a mode, so that every test of the mode shares its compiled loop."""
     return SignGradientAttack([small_network()], label, random_start)
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
     labels: np.ndarray
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def small_batch(count: int = 11) -> Batch:
     """Noise in which both ends of the pixel range are frequent, with every epsilon from 0 on."""
     rng = np.random.default_rng(5)
@@ -466,10 +466,8 @@ def test_one_attack_takes_images_of_several_sizes(predicted_attack, fashion):
 
 @every_schedule
 @pytest.mark.parametrize("label", ["predicted", "true"])
-def test_untargeted_attack_raises_the_cross_entropy_of_the_label(
-    mini_inception, attacks_on_mini, fashion, label, steps
-):
-    attacked = attacks_on_mini(label)(fashion.images, 8, steps, fashion.labels)
+def test_untargeted_attack_raises_the_cross_entropy_of_the_label(mini_inception, mini_attacks, fashion, label, steps):
+    attacked = mini_attacks(label)(fashion.images, 8, steps, fashion.labels)
     labels = predictions(mini_inception, fashion.images) if label == "predicted" else fashion.labels
     before, after = (cross_entropy(mini_inception, images, labels) for images in (fashion.images, attacked))
     assert after > before + 1
@@ -477,9 +475,9 @@ def test_untargeted_attack_raises_the_cross_entropy_of_the_label(
 
 @every_schedule
 @pytest.mark.parametrize("label", ["given", "least_likely"])
-def test_targeted_attack_lowers_the_cross_entropy_of_its_target(mini_inception, attacks_on_mini, fashion, label, steps):
+def test_targeted_attack_lowers_the_cross_entropy_of_its_target(mini_inception, mini_attacks, fashion, label, steps):
     given = (fashion.labels + 5) % CLASSES
-    attacked = attacks_on_mini(label)(fashion.images, 8, steps, given)
+    attacked = mini_attacks(label)(fashion.images, 8, steps, given)
     least_likely = mini_inception(fashion.images)["logits"].numpy().argmin(axis=1)
     labels = given if label == "given" else least_likely
     before, after = (cross_entropy(mini_inception, images, labels) for images in (fashion.images, attacked))
@@ -487,8 +485,8 @@ def test_targeted_attack_lowers_the_cross_entropy_of_its_target(mini_inception, 
 
 
 @pytest.fixture(scope="module")
-def attacks_on_mini(mini_inception):
-    return functools.lru_cache(maxsize=None)(lambda label: SignGradientAttack([mini_inception], label))
+def mini_attacks(mini_inception):
+    return functools.cache(lambda label: SignGradientAttack([mini_inception], label))
 
 
 def predictions(model, images: np.ndarray) -> np.ndarray:
@@ -523,7 +521,7 @@ def test_no_model_is_an_error():
 
 
 def test_unknown_label_is_an_error_that_names_it_and_the_known_ones():
-    with pytest.raises(ValueError, match="least_likely.*received 'least'"):
+    with pytest.raises(ValueError, match=r"least_likely.*received 'least'"):
         SignGradientAttack([small_network()], "least")
 
 

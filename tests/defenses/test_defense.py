@@ -1,0 +1,268 @@
+"""Defenses: a denoiser and a target as one, and their files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgd_tf.defenses import Defense, load_defense, save_defense
+from hgd_tf.denoisers import dunet, median
+from hgd_tf.errors import RunError, TargetError
+from hgd_tf.targets import Target, load_target, shipped_weights
+
+OUTPUTS = {"denoised", "logits", "probabilities", "classes"}
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    return load_target("mini_inception")
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> tf.keras.Model:
+    return _denoiser()
+
+
+@pytest.fixture(scope="module")
+def defense(denoiser, target) -> Defense:
+    return Defense(denoiser, target)
+
+
+@pytest.fixture
+def folder(tmp_path, defense):
+    save_defense(defense, tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def _denoiser(channels: int = 1) -> tf.keras.Model:
+    """A denoiser as small as can be: moving statistics and a random convolution."""
+    images = tf.keras.Input((None, None, channels))
+    x = tf.keras.layers.BatchNormalization()(images)
+    return tf.keras.Model(images, tf.keras.layers.Conv2D(channels, 3, padding="same")(x), name="small")
+
+
+def _images(height: int = 28, width: int = 28, channels: int = 1, count: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, channels)).astype(np.uint8)
+
+
+def _users_target() -> Target:
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((20, 20, 3)),
+            tf.keras.layers.Conv2D(4, 3, activation="relu", name="top"),
+            tf.keras.layers.GlobalAveragePooling2D(),
+            tf.keras.layers.Dense(6, activation="softmax", bias_initializer="random_normal"),
+        ],
+        name="users_own",
+    )
+    return load_target(model, feature_layer="top", input_range=(-1, 1))
+
+
+def _assert_same_answers(one: Defense, other: Defense, images: np.ndarray):
+    ones, others = one(images), other(images)
+    for key in OUTPUTS:
+        np.testing.assert_allclose(ones[key], others[key], rtol=1e-6, atol=1e-6, err_msg=key)
+
+
+def test_a_defense_is_the_target_after_the_denoiser(defense, denoiser, target):
+    images = _images().astype(np.float32)
+    denoised = denoiser(images, training=False)
+    assert np.abs(denoised - images).max() > 1
+    outputs = defense(images)
+    np.testing.assert_allclose(outputs["denoised"], denoised, rtol=1e-5, atol=1e-3)
+    expected = target.network(denoised, training=False)["logits"]
+    np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(outputs["logits"] - target(images)["logits"]).max() > 0.01
+
+
+def test_its_outputs_have_their_keys_shapes_and_types(defense):
+    outputs = defense(_images())
+    assert set(outputs) == OUTPUTS
+    shapes = {key: (tuple(value.shape), value.dtype) for key, value in outputs.items()}
+    assert shapes == {
+        "denoised": ((3, 28, 28, 1), tf.float32),
+        "logits": ((3, 10), tf.float32),
+        "probabilities": ((3, 10), tf.float32),
+        "classes": ((3,), tf.int64),
+    }
+
+
+def test_probabilities_and_classes_follow_from_the_logits(defense):
+    outputs = {key: value.numpy() for key, value in defense(_images(count=20)).items()}
+    powers = np.exp(outputs["logits"] - outputs["logits"].max(axis=-1, keepdims=True))
+    np.testing.assert_allclose(outputs["probabilities"], powers / powers.sum(axis=-1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(outputs["probabilities"].sum(axis=-1), 1, atol=1e-5)
+    np.testing.assert_array_equal(outputs["classes"], outputs["logits"].argmax(axis=-1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(56, 56), (20, 33)])
+def test_images_of_other_sizes_are_resized_before_they_are_denoised(defense, denoiser, height, width):
+    images = _images(height, width)
+    resized = tf.image.resize(tf.cast(images, tf.float32), (28, 28), antialias=True)
+    outputs = defense(images)
+    np.testing.assert_allclose(outputs["denoised"], denoiser(resized, training=False), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(defense.denoise(images), outputs["denoised"], rtol=1e-5, atol=1e-3)
+
+
+def test_without_a_denoiser_it_is_the_target_alone(target):
+    images = _images(40, 40)
+    outputs = Defense(None, target)(images)
+    np.testing.assert_allclose(outputs["logits"], target(images)["logits"], rtol=1e-5, atol=1e-5)
+    expected = tf.image.resize(tf.cast(images, tf.float32), (28, 28), antialias=True)
+    np.testing.assert_array_equal(outputs["denoised"], expected)
+
+
+def test_it_denoises_in_inference_mode(defense, denoiser):
+    before = [weight.tobytes() for weight in denoiser.get_weights()]
+    images = _images()
+    alone = defense(images[:1])["denoised"].numpy()
+    np.testing.assert_allclose(defense(images)["denoised"][:1], alone, rtol=1e-4, atol=1e-2)
+    assert [weight.tobytes() for weight in denoiser.get_weights()] == before
+
+
+def test_compiled_with_unknown_batch_size_it_answers_as_eagerly(defense):
+    compiled = tf.function(defense, input_signature=[tf.TensorSpec((None, 28, 28, 1), tf.uint8)])
+    for count in (1, 3):
+        expected = defense(_images()[:count])
+        actual = compiled(_images()[:count])
+        np.testing.assert_allclose(actual["logits"], expected["logits"], rtol=1e-3, atol=1e-3)
+
+
+def test_a_denoiser_of_other_channels_is_refused(target):
+    with pytest.raises(TargetError, match="denoiser takes 3 channels, mini_inception takes 1"):
+        Defense(_denoiser(channels=3), target)
+
+
+def test_a_target_too_small_for_a_denoiser_is_refused(denoiser):
+    small = load_target("mini_inception", image_size=15)
+    with pytest.raises(TargetError, match="at least 16 pixels a side, mini_inception's are 15"):
+        Defense(denoiser, small)
+    assert Defense(None, small)(_images())["classes"].shape == (3,)
+
+
+def test_a_target_of_the_smallest_size_is_defended(denoiser):
+    defense = Defense(denoiser, load_target("mini_inception", image_size=16))
+    assert defense(_images())["denoised"].shape == (3, 16, 16, 1)
+
+
+def test_a_saved_defense_answers_as_before(folder, defense):
+    loaded = load_defense(folder)
+    _assert_same_answers(loaded, defense, _images(36, 36))
+    assert loaded.target.name == "mini_inception"
+    assert {path.name for path in folder.iterdir()} == {"denoiser.keras", "defense.json"}
+
+
+@pytest.mark.parametrize("build", [lambda: median(1), lambda: dunet(0.02, channels=1)], ids=["median", "dunet"])
+def test_a_defense_with_a_denoiser_of_the_package_answers_as_before(tmp_path, target, build):
+    defense = Defense(build(), target)
+    save_defense(defense, tmp_path)
+    _assert_same_answers(load_defense(tmp_path), defense, _images())
+
+
+def test_a_saved_defense_keeps_the_image_size(tmp_path, denoiser):
+    defense = Defense(denoiser, load_target("mini_inception", image_size=32))
+    save_defense(defense, str(tmp_path / "new" / "folder"))
+    loaded = load_defense(str(tmp_path / "new" / "folder"))
+    assert loaded.target.image_size == 32
+    assert loaded(_images())["denoised"].shape == (3, 32, 32, 1)
+    _assert_same_answers(loaded, defense, _images())
+
+
+def test_a_saved_defense_keeps_the_checkpoint(tmp_path, denoiser):
+    network = load_target("mini_inception").network
+    network.set_weights([0.5 * weight for weight in network.get_weights()])
+    network.save_weights(tmp_path / "own.weights.h5")
+    defense = Defense(denoiser, load_target("mini_inception", str(tmp_path / "own.weights.h5")))
+    save_defense(defense, tmp_path / "saved")
+    _assert_same_answers(load_defense(tmp_path / "saved"), defense, _images())
+
+
+def test_a_users_target_is_saved_whole(tmp_path):
+    defense = Defense(_denoiser(channels=3), _users_target())
+    save_defense(defense, tmp_path)
+    assert (tmp_path / "target.keras").is_file()
+    loaded = load_defense(tmp_path)
+    _assert_same_answers(loaded, defense, _images(20, 20, 3))
+    _assert_same_answers(loaded, defense, _images(31, 24, 3))
+    assert (loaded.target.name, loaded.target.image_size, loaded.target.classes) == ("users_own", 20, 6)
+    assert loaded.target.trainable_variables == []
+
+
+def test_saving_again_replaces_the_former_defense(folder, target):
+    other = Defense(_denoiser(), target)
+    save_defense(other, folder)
+    _assert_same_answers(load_defense(folder), other, _images())
+
+
+def test_a_target_without_denoiser_cannot_be_saved(tmp_path, target):
+    with pytest.raises(ValueError, match="expected a Keras model as denoiser, received NoneType"):
+        save_defense(Defense(None, target), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _rewrite(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
+def _damage_middle(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + b"\xff" * 40 + content[middle + 40 :]
+
+
+DAMAGES = {
+    "no folder": shutil.rmtree,
+    "no denoiser": lambda folder: (folder / "denoiser.keras").unlink(),
+    "no description": lambda folder: (folder / "defense.json").unlink(),
+    "empty denoiser": lambda folder: _rewrite(folder / "denoiser.keras", lambda content: b""),
+    "truncated denoiser": lambda folder: _rewrite(folder / "denoiser.keras", lambda content: content[:-200]),
+    "damaged denoiser": lambda folder: _rewrite(folder / "denoiser.keras", _damage_middle),
+    "empty description": lambda folder: (folder / "defense.json").write_text(""),
+    "truncated description": lambda folder: _rewrite(folder / "defense.json", lambda content: content[:-20]),
+    "description of other things": lambda folder: (folder / "defense.json").write_text('{"name": "lgd"}'),
+    "description that is a list": lambda folder: (folder / "defense.json").write_text("[]"),
+    "description that is no text": lambda folder: (folder / "defense.json").write_bytes(b"\xff\xfe\x00"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_missing_or_damaged_defense_is_named(folder, damage):
+    damage(folder)
+    with pytest.raises(RunError) as caught:
+        load_defense(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0, 300])
+def test_a_damaged_users_target_is_named(tmp_path, kept):
+    save_defense(Defense(_denoiser(channels=3), _users_target()), tmp_path)
+    _rewrite(tmp_path / "target.keras", lambda content: content[:kept])
+    with pytest.raises(RunError) as caught:
+        load_defense(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_missing_users_target_is_named(tmp_path):
+    save_defense(Defense(_denoiser(channels=3), _users_target()), tmp_path)
+    (tmp_path / "target.keras").unlink()
+    with pytest.raises(RunError, match=r"target\.keras"):
+        load_defense(tmp_path)
+
+
+def test_a_checkpoint_that_has_gone_is_named(folder):
+    description = json.loads((folder / "defense.json").read_text())
+    description["registered_target"]["checkpoint"] = str(folder / "gone.weights.h5")
+    (folder / "defense.json").write_text(json.dumps(description))
+    with pytest.raises(TargetError, match=r"gone.weights.h5"):
+        load_defense(folder)
+
+
+def test_the_description_names_the_registered_target(folder):
+    assert json.loads((folder / "defense.json").read_text()) == {
+        "target_name": "mini_inception",
+        "registered_target": {"name": "mini_inception", "checkpoint": None, "image_size": None},
+    }
+    assert shipped_weights("mini_inception").is_file()

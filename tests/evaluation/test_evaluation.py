@@ -1,0 +1,410 @@
+"""Evaluation: figures by hand, threat models, tables and files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgd_tf import evaluation
+from hgd_tf.attacks import AttackedSet
+from hgd_tf.data import LabeledImages
+from hgd_tf.defenses import Defense, save_defense
+from hgd_tf.denoisers.layers import AddNoise
+from hgd_tf.errors import RunError
+from hgd_tf.evaluation import compare, evaluate
+from hgd_tf.targets import Target, load_target
+from hgd_tf.training.config import ExperimentConfig, TrainConfig
+from hgd_tf.training.experiment import Experiment, load_experiment
+from hgd_tf.training.run_directory import open_run
+
+KEYS = ["clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16", "adaptive_eps4", "adaptive_eps16"]
+STORED = KEYS[1:5]
+ATTACKS = ("fgsm", "ifgsm4")
+SIZE, COUNT, ADAPTIVE = 16, 270, 20  # more than the batch of 250
+RNG = np.random.default_rng(0)
+WEIGHTS = RNG.choice([-1.0, 1.0], SIZE * SIZE).astype(np.float32) * RNG.uniform(0.5, 1, SIZE * SIZE).astype(np.float32)
+# Far from the border of the pixel range, so that an attack of epsilon 16 is nowhere clipped.
+CLEAN = LabeledImages(RNG.integers(100, 150, (COUNT, SIZE, SIZE, 1)).astype(np.uint8), RNG.integers(0, 2, COUNT))
+
+
+def _linear_target() -> Target:
+    """Class 0 where the weighted sum of (pixel - 125) is positive, else class 1."""
+    images = tf.keras.Input((SIZE, SIZE, 1))
+    features = tf.keras.layers.Rescaling(0.01, offset=-1.25)(images)
+    head = tf.keras.layers.Dense(2, use_bias=False)
+    logits = head(tf.keras.layers.Flatten()(features))
+    head.set_weights([np.stack([WEIGHTS, -WEIGHTS], axis=1)])
+    return Target(tf.keras.Model(images, {"features": features, "logits": logits}), name="linear")
+
+
+def _affine_denoiser(factor: float, offset: float) -> tf.keras.Model:
+    images = tf.keras.Input((None, None, 1))
+    return tf.keras.Model(images, tf.keras.layers.Rescaling(factor, offset=offset)(images))
+
+
+def _classes(images: np.ndarray, factor: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    denoised = factor * images.astype(np.float64) + offset
+    return np.where((denoised - 125).reshape(len(images), -1) @ WEIGHTS > 0, 0, 1)
+
+
+def _loss(attacked: np.ndarray, clean: np.ndarray, factor: float, offset: float) -> float:
+    return float(np.mean(np.abs(factor * attacked.astype(np.float64) + offset - clean)) / 255)
+
+
+def _test_sets() -> evaluation.TestSets:
+    rng = np.random.default_rng(1)
+    attacked = {}
+    for key in STORED:
+        images = rng.integers(0, 256, (len(ATTACKS), *CLEAN.images.shape)).astype(np.uint8)
+        attacked[key] = AttackedSet(CLEAN, ATTACKS, images, np.zeros((len(ATTACKS), COUNT), np.int64))
+    return evaluation.TestSets(CLEAN, attacked, ADAPTIVE, seed=3)
+
+
+class _Recorded:
+    """A defence's figures, the progress it reported and the images of its adaptive attacks by epsilon."""
+
+    def __init__(self, defense: Defense):
+        self.adaptive: dict[int, np.ndarray] = {}
+        self.reported: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(evaluate, "craft", self._craft(evaluate.craft))
+            self.result = evaluation.evaluate_defense(defense, _test_sets(), self.reported.append)
+
+    def _craft(self, craft):
+        def recording(attack, images, epsilon, *args, **kwargs):
+            self.adaptive[int(epsilon)] = craft(attack, images, epsilon, *args, **kwargs)
+            return self.adaptive[int(epsilon)]
+
+        return recording
+
+
+AFFINES = {"none": (1.0, 0.0), "halving": (0.5, 60.0), "negating": (-1.0, 250.0)}
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, _Recorded]:
+    target = _linear_target()
+    return {
+        name: _Recorded(Defense(None if name == "none" else _affine_denoiser(*affine), target))
+        for name, affine in AFFINES.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def results(recorded) -> evaluation.Results:
+    rows = {name: one.result for name, one in recorded.items()}
+    return evaluation.Results(3, "random_images", "linear", COUNT, ADAPTIVE, rows)
+
+
+@pytest.fixture(scope="module")
+def folder(results, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("results")
+    evaluation.save_results(results, directory, {"python": "3"})
+    return directory
+
+
+each_defense = pytest.mark.parametrize("name", AFFINES)
+
+
+@each_defense
+def test_clean_accuracy_is_that_by_hand(recorded, name):
+    expected = np.mean(_classes(CLEAN.images, *AFFINES[name]) == CLEAN.labels)
+    assert 0.2 < expected < 0.8
+    assert recorded[name].result.accuracy["clean"] == pytest.approx(expected, abs=1e-9)
+
+
+@each_defense
+@pytest.mark.parametrize("key", STORED)
+def test_stored_accuracy_is_the_mean_over_the_attacks_by_hand(recorded, name, key):
+    result = recorded[name].result
+    sets = _test_sets().attacked[key].attacked
+    figures = [np.mean(_classes(attacked, *AFFINES[name]) == CLEAN.labels) for attacked in sets]
+    assert figures[0] != figures[1]
+    assert [result.per_attack[f"{key}/{attack}"] for attack in ATTACKS] == pytest.approx(figures, abs=1e-9)
+    assert result.accuracy[key] == pytest.approx(sum(figures) / 2, abs=1e-9)
+
+
+@each_defense
+def test_denoising_loss_is_the_mean_difference_by_hand(recorded, name):
+    losses, affine = recorded[name].result.denoising_loss, AFFINES[name]
+    assert losses["clean"] == pytest.approx(_loss(CLEAN.images, CLEAN.images, *affine), rel=1e-4)
+    for key, attacked_set in _test_sets().attacked.items():
+        expected = np.mean([_loss(attacked, CLEAN.images, *affine) for attacked in attacked_set.attacked])
+        assert losses[key] == pytest.approx(expected, rel=1e-4)
+
+
+def test_denoising_loss_of_clean_images_without_denoiser_is_nothing(recorded):
+    assert recorded["none"].result.denoising_loss["clean"] == 0
+
+
+@each_defense
+def test_every_column_and_every_attack_has_its_figure(recorded, name):
+    result = recorded[name].result
+    assert list(result.accuracy) == list(result.denoising_loss) == KEYS == [column.key for column in evaluation.COLUMNS]
+    assert list(result.per_attack) == [f"{key}/{attack}" for key in STORED for attack in ATTACKS]
+    assert all(0 <= value <= 1 for value in [*result.accuracy.values(), *result.per_attack.values()])
+
+
+@each_defense
+def test_the_reported_images_add_up_to_the_count(recorded, name):
+    assert evaluate.image_count(_test_sets()) == (1 + 4 * 2) * COUNT + 2 * ADAPTIVE
+    assert sum(recorded[name].reported) == evaluate.image_count(_test_sets())
+    assert min(recorded[name].reported) > 0
+
+
+@each_defense
+@pytest.mark.parametrize("epsilon", [4, 16])
+def test_the_adaptive_attack_follows_the_gradient_through_the_denoiser(recorded, name, epsilon):
+    """20 steps of epsilon/8 cross the ball from any start, so that every pixel ends at its worst corner."""
+    clean, labels = CLEAN.images[:ADAPTIVE].astype(int), CLEAN.labels[:ADAPTIVE]
+    slope = np.sign(AFFINES[name][0]) * np.sign(WEIGHTS).reshape(SIZE, SIZE, 1)
+    away = np.where(labels == 0, -1, 1).reshape(-1, 1, 1, 1) * slope
+    attacked = recorded[name].adaptive[epsilon]
+    assert attacked.dtype == np.uint8
+    np.testing.assert_array_equal(attacked, clean + epsilon * away)
+
+
+@pytest.mark.parametrize("epsilon", [4, 16])
+def test_the_adaptive_images_of_a_negating_denoiser_are_opposite_to_the_targets_own(recorded, epsilon):
+    clean = CLEAN.images[:ADAPTIVE].astype(int)
+    alone, through = (recorded[name].adaptive[epsilon] - clean for name in ("none", "negating"))
+    np.testing.assert_array_equal(through, -alone)
+    assert np.abs(through).max() == epsilon
+
+
+@each_defense
+@pytest.mark.parametrize("epsilon", [4, 16])
+def test_adaptive_figures_are_those_of_the_adaptive_images(recorded, name, epsilon):
+    one, affine = recorded[name], AFFINES[name]
+    attacked, clean = one.adaptive[epsilon], CLEAN.head(ADAPTIVE)
+    expected = np.mean(_classes(attacked, *affine) == clean.labels)
+    assert one.result.accuracy[f"adaptive_eps{epsilon}"] == pytest.approx(expected, abs=1e-9)
+    loss = _loss(attacked, clean.images, *affine)
+    assert one.result.denoising_loss[f"adaptive_eps{epsilon}"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_the_adaptive_attack_beats_every_linear_defence(recorded):
+    for one in recorded.values():
+        assert one.result.accuracy["adaptive_eps16"] == 0 < one.result.accuracy["clean"]
+
+
+def test_where_the_denoiser_hides_the_gradient_the_random_start_stays():
+    one = _Recorded(Defense(_affine_denoiser(0.0, 125.0), _linear_target()))
+    moved = one.adaptive[16] - CLEAN.images[:ADAPTIVE].astype(int)
+    assert np.abs(moved).max() == 16
+    counts = Counter(np.abs(moved).ravel().tolist())
+    assert counts[16] < 0.1 * moved.size  # a followed gradient moves all pixels to the border of the ball
+    assert np.abs(moved.mean()) < 1
+
+
+def test_the_adaptive_attack_repeats_itself(recorded):
+    again = _Recorded(Defense(_affine_denoiser(*AFFINES["halving"]), _linear_target()))
+    assert again.result == recorded["halving"].result
+    for epsilon, attacked in again.adaptive.items():
+        np.testing.assert_array_equal(attacked, recorded["halving"].adaptive[epsilon])
+
+
+def test_results_json_has_its_shape(folder, results):
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert {key: found[key] for key in ("seed", "dataset", "target")} == {
+        "seed": 3,
+        "dataset": "random_images",
+        "target": "linear",
+    }
+    assert list(found["accuracy"]) == list(AFFINES)
+    for name, row in found["accuracy"].items():
+        assert list(row) == KEYS
+        assert all(isinstance(value, float) and 0 <= value <= 1 for value in row.values())
+        assert row == results.rows[name].accuracy
+    assert (found["test_images"], found["adaptive_images"]) == (COUNT, ADAPTIVE)
+    assert found["versions"] == {"python": "3"}
+
+
+def test_results_json_says_the_threat_model_of_every_column(folder):
+    threats = json.loads((folder / "results.json").read_text(encoding="utf-8"))["threat_models"]
+    assert threats == {
+        "clean": "no attack",
+        **{key: "oblivious" for key in KEYS if key.startswith("white")},
+        **{key: "transfer" for key in KEYS if key.startswith("black")},
+        **{key: "end to end" for key in KEYS if key.startswith("adaptive")},
+    }
+
+
+def test_results_csv_agrees_with_results_json(folder):
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    with open(folder / "results.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["defense"] for row in rows] == list(AFFINES)
+    for row in rows:
+        name = row.pop("defense")
+        losses = {f"denoising_loss_{key}": value for key, value in found["denoising_loss"][name].items()}
+        expected = {**found["accuracy"][name], **found["accuracy_per_attack"][name], **losses}
+        assert {key: float(value) for key, value in row.items()} == expected
+
+
+def test_saving_leaves_the_two_files_alone(folder):
+    assert {path.name for path in folder.iterdir()} == {"results.json", "results.csv"}
+
+
+def test_the_table_has_a_row_each_with_its_figures_in_percent(results):
+    lines = evaluation.table(results).splitlines()
+    for name, row in results.rows.items():
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        percents = re.findall(r"(-?\d+\.\d) %", line)
+        assert percents == [f"{100 * row.accuracy[key]:.1f}" for key in KEYS]
+        loss = np.mean([row.denoising_loss[key] for key in STORED])
+        assert line.split()[-1] == f"{loss:.4f}"
+
+
+def test_the_table_heads_every_column_with_its_threat_model(results):
+    titles, threats = evaluation.table(results).splitlines()[:2]
+    assert titles.startswith("linear behind")
+    assert re.findall(r"Clean|(?:White|Black|Adaptive) ε=\d+", titles) == [
+        column.title for column in evaluation.COLUMNS
+    ]
+    expected = ["no attack", "oblivious", "oblivious", "transfer", "transfer", "end to end", "end to end"]
+    assert re.findall(r"\((.*?)\)", threats) == expected
+
+
+def test_the_columns_of_a_table_line_up(results):
+    titles, threats, *rows = evaluation.table(results).splitlines()[: 2 + len(results.rows)]
+    assert len({len(line) for line in (titles, threats, *rows)}) == 1
+
+
+def test_the_table_says_what_it_was_measured_on(results):
+    text = evaluation.table(results)
+    assert f"{COUNT} test images of random_images ({ADAPTIVE} for Adaptive)" in text
+    assert "±6.0 points" in text  # 1.96 * sqrt(0.25 / 270) = 0.0596
+    for word in ("White (oblivious)", "Black (transfer)", "Adaptive (end to end)"):
+        assert word in text
+
+
+# Runs on disk.
+
+# The target itself is ensemble and hold-out: one compiled attack serves all stored sets.
+SMALL = ExperimentConfig(members=("target",), holdout="target", ens_target=None, test_images=12, adaptive_images=4)
+
+
+def _denoiser() -> tf.keras.Model:
+    images = tf.keras.Input((None, None, 1))
+    noise = tf.keras.layers.Conv2D(1, 3, padding="same")(images)
+    return tf.keras.Model(images, AddNoise(scale=0.1)([images, noise]))
+
+
+def _run(path: Path, experiment: ExperimentConfig = SMALL, **config) -> Path:
+    open_run(path, TrainConfig(experiment, **config))
+    save_defense(Defense(_denoiser(), load_target(experiment.target)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Experiment:
+    return load_experiment(SMALL, tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> tuple[str, Path]:
+    """The table over a pixel guided run, and the folder of its results."""
+    root = tmp_path_factory.mktemp("runs")
+    run = _run(root / "pgd", guidance="pixel")
+    return evaluation.evaluate_runs([run], root / "comparison", root / "sets"), root / "comparison"
+
+
+def test_runs_stand_beside_the_baselines(compared):
+    text, directory = compared
+    accuracy = json.loads((directory / "results.json").read_text(encoding="utf-8"))["accuracy"]
+    assert list(accuracy) == ["none", "median", "gaussian", "pixel", "pixel_x2"]
+    for row in accuracy.values():
+        assert list(row) == KEYS
+        assert [row["white_eps4"], row["white_eps16"]] == [row["black_eps4"], row["black_eps16"]]
+        assert all(round(12 * 2 * value, 6).is_integer() for value in row.values())
+    assert [line.split()[0] for line in text.splitlines()[2:7]] == list(accuracy)
+
+
+def test_the_adversarially_trained_target_is_a_baseline_where_there_is_one(experiment):
+    other = load_target("mini_inception_resnet")
+    assert list(compare.baselines(experiment)) == ["none", "median", "gaussian"]
+    rows = compare.baselines(experiment._replace(ens_target=other))
+    assert list(rows) == ["none", "median", "gaussian", "ens_target"]
+    assert (rows["ens_target"].denoiser, rows["ens_target"].target) == (None, other)
+
+
+def test_results_of_runs_say_what_they_are_of(compared):
+    found = json.loads((compared[1] / "results.json").read_text(encoding="utf-8"))
+    assert (found["seed"], found["dataset"], found["target"]) == (0, "fashion_mnist_subset", "mini_inception")
+    assert (found["test_images"], found["adaptive_images"]) == (12, 4)
+    assert {"python", "tensorflow", "cleverhans"} <= set(found["versions"])
+
+
+def test_attacks_of_runs_are_named_after_the_networks(compared):
+    found = json.loads((compared[1] / "results.json").read_text(encoding="utf-8"))
+    white, black = ("fgsm_mini_inception", "ifgsm4_ensemble"), ("fgsm_mini_inception", "ifgsm4_mini_inception")
+    assert list(found["accuracy_per_attack"]["none"]) == [
+        *(f"white_eps{epsilon}/{name}" for epsilon in (4, 16) for name in white),
+        *(f"black_eps{epsilon}/{name}" for epsilon in (4, 16) for name in black),
+    ]
+
+
+def test_the_undefended_target_falls_to_an_attack_on_itself(compared):
+    accuracy = json.loads((compared[1] / "results.json").read_text(encoding="utf-8"))["accuracy"]["none"]
+    assert accuracy["clean"] >= 0.75
+    assert accuracy["white_eps16"] <= 0.5
+    assert accuracy["adaptive_eps16"] <= accuracy["white_eps16"]
+
+
+def test_a_doubled_row_predicts_twice_the_noise(tmp_path, experiment):
+    rows = compare.trained([_run(tmp_path / "pgd", guidance="pixel")], experiment)
+    images = tf.cast(experiment.splits.test.images[:3], tf.float32)
+    once, twice = (rows[name].denoise(images) - images for name in ("pixel", "pixel_x2"))
+    assert np.abs(once).max() > 0.1
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"holdout": "mini_inception_resnet"}, {"test_images": 11}, {"members": ("target", "mini_resnet")}],
+    ids=lambda change: next(iter(change)),
+)
+def test_runs_of_different_experiments_are_refused(tmp_path, change):
+    one = _run(tmp_path / "one")
+    open_run(tmp_path / "other", TrainConfig(dataclasses.replace(SMALL, **change), guidance="label"))
+    with pytest.raises(RunError, match=f"other is of another experiment than {one}"):
+        evaluation.evaluate_runs([one, tmp_path / "other"], tmp_path / "out", tmp_path / "sets")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_of_the_same_defence_are_refused(tmp_path):
+    runs = [_run(tmp_path / "one"), _run(tmp_path / "two", learning_rate=0.5)]
+    with pytest.raises(RunError, match="two is a second 'logits' run"):
+        evaluation.evaluate_runs(runs, tmp_path / "out", tmp_path / "sets")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["the pixel run first", "the doubled run first"])
+def test_a_doubled_run_beside_the_row_of_the_same_name_is_refused(tmp_path, experiment, order):
+    runs = [_run(tmp_path / "pgd", guidance="pixel"), _run(tmp_path / "x2", guidance="pixel", output_scale=2.0)]
+    with pytest.raises(RunError, match="pixel_x2"):
+        compare.trained(runs[::order], experiment)
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(RunError, match=r"no such directory: .*absent"):
+        evaluation.evaluate_runs([tmp_path / "absent"], tmp_path / "out", tmp_path / "sets")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="empty is no run directory"):
+        evaluation.evaluate_runs([tmp_path / "empty"], tmp_path / "out", tmp_path / "sets")
+
+
+def test_a_run_without_its_denoiser_is_named(tmp_path):
+    run = _run(tmp_path / "stopped")
+    (run / "denoiser.keras").unlink()
+    with pytest.raises(RunError, match=r"stopped holds no defense: denoiser\.keras is missing"):
+        evaluation.evaluate_runs([run], tmp_path / "out", tmp_path / "sets")

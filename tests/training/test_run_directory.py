@@ -1,0 +1,209 @@
+"""The run directory: what may be opened, what is refused and left untouched, and the configuration in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from hgd_tf.errors import RunError
+from hgd_tf.training import ExperimentConfig, TrainConfig
+from hgd_tf.training.config import package_versions
+from hgd_tf.training.run_directory import CONFIG_FILE, RESULTS_JSON, is_finished, open_run, read_config
+
+CONFIG = TrainConfig(ExperimentConfig(test_images=20), width=0.125, train_images=300)
+UNUSUAL = TrainConfig(
+    ExperimentConfig(
+        target="my.keras",
+        checkpoint="weights.h5",
+        image_size=32,
+        feature_layer="top",
+        input_range=(-1.0, 1.0),
+        members=("target",),
+        holdout="mini_resnet",
+        ens_target=None,
+        data_dir="/data",
+        test_images=7,
+        adaptive_images=3,
+        seed=4,
+    ),
+    guidance="label",
+    denoiser="dae",
+    width=0.25,
+    output_scale=2.0,
+    zero_head=True,
+    train_images=10,
+    validation_images=11,
+    batch_size=12,
+    learning_rate=0.5,
+    epochs=13,
+    steps_per_epoch=14,
+    patience=15,
+    stop_patience=16,
+    strategy="mirrored",
+)
+
+
+def contents(folder):
+    """Every file under a folder with its bytes, and every folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
+    }
+
+
+def finish(run):
+    (run / RESULTS_JSON).write_text("{}")
+
+
+def test_a_fresh_folder_gets_the_configuration_and_nothing_else(tmp_path):
+    run = open_run(tmp_path / "deep" / "run", CONFIG)
+    assert run == tmp_path / "deep" / "run"
+    assert list(contents(run)) == [CONFIG_FILE]
+    assert json.loads((run / CONFIG_FILE).read_text())["versions"] == package_versions()
+    assert read_config(run) == CONFIG
+
+
+def test_an_empty_folder_is_as_good_as_none(tmp_path):
+    open_run(str(tmp_path), CONFIG)
+    assert read_config(tmp_path) == CONFIG
+
+
+def test_the_same_configuration_opens_an_interrupted_run_as_it_is(tmp_path):
+    run = open_run(tmp_path / "run", CONFIG)
+    (run / "log.csv").write_text("epoch\n0\n")
+    before = contents(run)
+    assert open_run(run, dataclasses.replace(CONFIG)) == run
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"width": 0.5}, "width was 0.125, now 0.5"),
+        ({"guidance": "pixel"}, "guidance was 'logits', now 'pixel'"),
+        ({"train_images": None}, "train_images was 300, now None"),
+        ({"experiment": ExperimentConfig(test_images=20, seed=9)}, "seed was 0, now 9"),
+        ({"experiment": ExperimentConfig(test_images=20, members=("target",))}, r"members was \[.*\], now \['target'\]"),
+    ],
+)
+def test_another_configuration_is_refused_by_flag_and_values(tmp_path, change, message):
+    run = open_run(tmp_path / "run", CONFIG)
+    before = contents(run)
+    with pytest.raises(RunError, match=message):
+        open_run(run, dataclasses.replace(CONFIG, **change))
+    assert contents(run) == before
+
+
+def test_a_finished_run_is_refused(tmp_path):
+    run = open_run(tmp_path / "run", CONFIG)
+    assert not is_finished(run)
+    finish(run)
+    assert is_finished(run)
+    before = contents(run)
+    with pytest.raises(RunError, match=r"run holds a finished run: see .*results\.csv, or use --overwrite"):
+        open_run(run, CONFIG)
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("config", [CONFIG, UNUSUAL], ids=["same", "other"])
+def test_overwrite_removes_a_run_whole(tmp_path, config):
+    run = open_run(tmp_path / "run", CONFIG)
+    finish(run)
+    (run / "state").mkdir()
+    (run / "state" / "epoch-3.index").write_bytes(b"old")
+    open_run(run, config, overwrite=True)
+    assert list(contents(run)) == [CONFIG_FILE]
+    assert read_config(run) == config
+
+
+def test_overwrite_makes_a_folder_that_is_not_there(tmp_path):
+    assert read_config(open_run(tmp_path / "run", CONFIG, overwrite=True)) == CONFIG
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["thesis.tex", ".hidden", "results.json"])
+def test_a_folder_of_other_files_is_refused_and_untouched(tmp_path, overwrite, name):
+    (tmp_path / name).write_text("years of work")
+    (tmp_path / "figures").mkdir()
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match=r"is no run directory: config\.json is missing"):
+        open_run(tmp_path, CONFIG, overwrite=overwrite)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("text", ["", "[1, 2]", '"text"', '{"compilerOptions": {}}', '{"versions": {}, "x": 1}'])
+def test_another_programs_config_file_is_refused_and_untouched(tmp_path, overwrite, text):
+    (tmp_path / CONFIG_FILE).write_text(text)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match=r"config\.json"):
+        open_run(tmp_path, CONFIG, overwrite=overwrite)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_in_the_folders_place_is_refused_and_untouched(tmp_path, overwrite):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(RunError, match=r"run is a file; expected a folder"):
+        open_run(tmp_path / "run", CONFIG, overwrite=overwrite)
+    assert contents(tmp_path) == {"run": b"a file"}
+
+
+def test_reading_says_that_there_is_no_folder(tmp_path):
+    with pytest.raises(RunError, match=r"no such directory: .*absent \(expected the folder of a training run\)"):
+        read_config(tmp_path / "absent")
+
+
+def test_reading_says_that_there_is_no_configuration(tmp_path):
+    with pytest.raises(RunError, match=r"is no run directory: config\.json is missing"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "binary", "unknown", "missing", "other", "list"])
+def test_reading_a_damaged_configuration_is_an_error(tmp_path, damage):
+    run = open_run(tmp_path / "run", CONFIG)
+    file = run / CONFIG_FILE
+    value = json.loads(file.read_text())
+    damaged = {
+        "truncated": file.read_bytes()[:-20],
+        "binary": bytes(range(256)),
+        "unknown": json.dumps({**value, "momentum": 0.9}).encode(),
+        "missing": json.dumps({k: v for k, v in value.items() if k != "experiment"}).encode(),
+        "other": json.dumps({**value, "experiment": {"network": "x"}}).encode(),
+        "list": b"[]",
+    }
+    file.write_bytes(damaged[damage])
+    with pytest.raises(RunError, match=r"config\.json is damaged or of another version"):
+        read_config(run)
+
+
+@pytest.mark.parametrize("config", [CONFIG, UNUSUAL], ids=["usual", "unusual"])
+def test_a_configuration_survives_json(config):
+    back = TrainConfig.from_json(json.loads(json.dumps(config.to_json())))
+    assert back == config
+    assert isinstance(back.experiment.members, tuple)
+
+
+def test_the_unusual_configuration_leaves_no_default():
+    """So that the round trip covers every field."""
+    usual = TrainConfig(ExperimentConfig())
+    for field in dataclasses.fields(TrainConfig):
+        assert getattr(UNUSUAL, field.name) != getattr(usual, field.name), field.name
+    for field in dataclasses.fields(ExperimentConfig):
+        assert getattr(UNUSUAL.experiment, field.name) != getattr(usual.experiment, field.name), field.name
+
+
+@pytest.mark.parametrize(
+    "changes, name",
+    [
+        ({}, "logits"),
+        ({"guidance": "pixel"}, "pixel"),
+        ({"guidance": "pixel", "output_scale": 2.0}, "pixel_x2"),
+        ({"guidance": "pixel", "denoiser": "dae"}, "dae"),
+        ({"guidance": "feature", "denoiser": "dae"}, "dae_feature"),
+    ],
+)
+def test_a_defense_is_named_after_its_guidance(changes, name):
+    assert dataclasses.replace(CONFIG, **changes).defense_name == name
