@@ -22,7 +22,7 @@ def replacing(path: Union[str, Path]) -> Iterator[str]:
     temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:
         yield str(temporary)
-        if path.is_dir():
+        if temporary.exists() and path.is_dir():
             shutil.rmtree(path)
         os.replace(temporary, path)
     finally:

@@ -57,7 +57,7 @@ def _load_subset() -> Splits:
                 )
                 for part in ("train", "validation", "test")
             }
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{SUBSET_FILE} is not the data file that this package ships ({error}); reinstall it"
         ) from error

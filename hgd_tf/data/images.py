@@ -29,7 +29,7 @@ def read_image(path: Union[str, Path], channels: int, image_size: Optional[int] 
         raise DataError(f"expected images of 1 or 3 channels, the classifier takes {channels}")
     try:
         with Image.open(path) as file:
-            image = file.convert(MODES[channels])
+            image = _eight_bits(file).convert(MODES[channels])
             if image_size is not None:
                 image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
             pixels = np.asarray(image, np.uint8)
@@ -40,16 +40,22 @@ def read_image(path: Union[str, Path], channels: int, image_size: Optional[int] 
     return pixels.reshape(1, *pixels.shape[:2], channels)
 
 
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow clips 16-bit grey at 255; its upper byte is the picture."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+
+
 def write_image(path: Union[str, Path], images: np.ndarray) -> None:
     """Writes the first of `images` (N, H, W, C), rounded and clipped to [0, 255], in the format of the path's ending.
 
     Raises:
       DataError: the ending is no image format.
     """
+    ending = Path(path).suffix.lower()
+    if Image.registered_extensions().get(ending) not in Image.SAVE:
+        raise DataError(f"{path}: {ending or 'no ending'} is no image format to write; expected an ending such as .png")
     pixels = np.clip(np.round(images[0]), 0, 255).astype(np.uint8)
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    try:
-        with replacing(path) as temporary:
-            image.save(temporary)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}; expected an ending such as .png") from error
+    with replacing(path) as temporary:
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(temporary)

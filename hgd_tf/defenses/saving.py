@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Union
 
@@ -68,6 +69,6 @@ def load_defense(directory: Union[str, Path]) -> Defense:
         else:
             network = tf.keras.models.load_model(directory / TARGET_FILE, compile=False)
             target = Target(network, name=description["target_name"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
     return Defense(denoiser, target)

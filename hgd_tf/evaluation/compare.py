@@ -59,12 +59,14 @@ def trained(run_dirs: Sequence[Union[str, Path]], experiment: Experiment) -> dic
     rows: dict[str, Defense] = {}
     for run_dir in run_dirs:
         name = read_config(run_dir).defense_name
-        if name in rows:
-            raise RunError(f"{run_dir} is a second {name!r} run; a table has one row for each")
         denoiser = load_defense(run_dir).denoiser
-        rows[name] = Defense(denoiser, experiment.roles.target)
+        denoisers = {name: denoiser}
         if name == "pixel":
-            rows["pixel_x2"] = Defense(rescaled(denoiser, 2.0), experiment.roles.target)
+            denoisers["pixel_x2"] = rescaled(denoiser, 2.0)
+        for row, its_denoiser in denoisers.items():
+            if row in rows:
+                raise RunError(f"{run_dir} is a second {row!r} run; a table has one row for each")
+            rows[row] = Defense(its_denoiser, experiment.roles.target)
     return rows
 
 

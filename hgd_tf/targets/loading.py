@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Optional, Union
 
@@ -37,6 +38,8 @@ def load_target(
     Raises:
       TargetError: the name, file, layer or size does not fit.
     """
+    if image_size is not None and image_size < 1:
+        raise TargetError(f"image_size must be at least 1, received {image_size}")
     if isinstance(name_or_model, str) and name_or_model in TARGETS:
         return _load_registered(name_or_model, checkpoint, image_size)
     if checkpoint is not None:
@@ -73,7 +76,7 @@ def _load_keras(path: Path) -> tf.keras.Model:
         target_spec(str(path))  # neither a name nor a path: raises, listing the names
     try:
         model = tf.keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise TargetError(f"{path} is no model that Keras can load: {error}") from error
     if not isinstance(model, tf.keras.Model) or not getattr(model, "inputs", None):
         raise TargetError(f"{path}: expected a functional or Sequential Keras model, received {type(model).__name__}")

@@ -70,9 +70,13 @@ class Target(tf.keras.Model):
         Raises:
           TargetError: a name is unknown.
         """
-        known = {layer.name: layer.output for layer in self.network.layers}
+        network, images = self.network, resize_to(images, self.image_size)
+        own = next((layer for layer in network.layers if isinstance(layer, tf.keras.Model)), None)
+        if own is not None:  # the user's model, behind the scaling of its pixels
+            network, images = own, tf.keras.Model(network.input, own.get_input_at(0))(images)
+        known = {layer.name: layer.get_output_at(0) for layer in network.layers}
         unknown = [name for name in names or () if name not in known]
         if unknown:
             raise TargetError(f"{self.name}: unknown layer {unknown[0]!r}; expected some of {', '.join(known)}")
         outputs = {name: known[name] for name in names or known}
-        return tf.keras.Model(self.network.input, outputs)(resize_to(images, self.image_size), training=False)
+        return tf.keras.Model(network.input, outputs)(images, training=False)

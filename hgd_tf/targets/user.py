@@ -26,6 +26,8 @@ def user_network(
     Raises:
       TargetError: the model or the layer does not fit.
     """
+    if not getattr(model, "inputs", None):
+        raise TargetError(f"{model.name}: expected a built functional or Sequential model, received one without inputs")
     if len(model.outputs) != 1 or len(model.output_shape) != 2:
         raise TargetError(f"{model.name}: expected one output of shape (N, classes), received {model.output_shape}")
     _, height, width, channels = _image_shape(model)
@@ -38,7 +40,7 @@ def user_network(
         )
     responses = {"logits": _logits(model)}
     if feature_layer is not None:
-        responses["features"] = _layer(model, feature_layer).output
+        responses["features"] = _maps(model, feature_layer)
     low, high = input_range
     images = tf.keras.Input((size, size, channels), name="images")
     outputs = tf.keras.Model(model.input, responses)(
@@ -61,12 +63,28 @@ def _layer(model: tf.keras.Model, name: str) -> tf.keras.layers.Layer:
         raise TargetError(f"{model.name} has no layer {name!r}: expected one of {names}") from None
 
 
+def _maps(model: tf.keras.Model, name: str) -> tf.Tensor:
+    layer = _layer(model, name)
+    maps = layer.get_output_at(0)  # not .output, which of a model inside a model is in a graph of its own
+    if len(maps.shape) != 4:
+        raise TargetError(f"{model.name}: expected maps (N, h, w, C) of layer {name!r}, it gives {tuple(maps.shape)}")
+    return maps
+
+
+def _is_softmax(activation) -> bool:
+    return activation in (tf.keras.activations.softmax, tf.nn.softmax) or isinstance(
+        activation, tf.keras.layers.Softmax
+    )
+
+
 def _logits(model: tf.keras.Model) -> tf.Tensor:
     """The output before a final softmax, where there is one."""
     last = model.layers[-1]
     if isinstance(last, tf.keras.layers.Softmax):
         return last.input
-    if getattr(last, "activation", None) is not tf.keras.activations.softmax:
+    if isinstance(last, tf.keras.Model):  # a head inside
+        return tf.keras.Model(last.input, _logits(last))(last.get_input_at(0))
+    if not _is_softmax(getattr(last, "activation", None)):
         return model.output
     if isinstance(last, tf.keras.layers.Activation):
         return last.input

@@ -41,6 +41,9 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
         return load_target(name, input_range=config.input_range)
 
     roles = Roles(target, tuple(map(other, config.members)), other(config.holdout))
+    names = [member.name for member in roles.members]
+    if len(set(names)) < len(names):
+        raise TargetError(f"the attacked members need names of their own, received {', '.join(names)}")
     ens_target = other(config.ens_target) if config.ens_target else None
     splits = load_splits(config.data_dir, target.image_size, target.channels)
     for network in (target, *roles.members, roles.holdout, ens_target or target):

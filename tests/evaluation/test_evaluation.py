@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from hgd_tf import evaluation
 from hgd_tf.attacks import AttackedSet
-from hgd_tf.data import LabeledImages
+from hgd_tf.data import LabeledImages, load_fashion_mnist
 from hgd_tf.defenses import Defense, save_defense
 from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import RunError
@@ -212,6 +212,15 @@ def test_the_adaptive_attack_repeats_itself(recorded):
         np.testing.assert_array_equal(attacked, recorded["halving"].adaptive[epsilon])
 
 
+def test_a_trained_target_without_defence_falls_to_the_adaptive_attack():
+    clean = load_fashion_mnist().test.head(24)
+    sets = evaluation.TestSets(clean, {}, adaptive_images=24, seed=0)
+    accuracy = evaluation.evaluate_defense(Defense(None, load_target("mini_inception")), sets).accuracy
+    assert list(accuracy) == ["clean", "adaptive_eps4", "adaptive_eps16"]
+    assert accuracy["clean"] >= 0.75 > accuracy["adaptive_eps4"] >= accuracy["adaptive_eps16"]
+    assert accuracy["adaptive_eps16"] <= 0.1
+
+
 def test_results_json_has_its_shape(folder, results):
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert {key: found[key] for key in ("seed", "dataset", "target")} == {
@@ -289,8 +298,23 @@ def test_the_table_says_what_it_was_measured_on(results):
 
 # Runs on disk.
 
-# The target itself is ensemble and hold-out: one compiled attack serves all stored sets.
-SMALL = ExperimentConfig(members=("target",), holdout="target", ens_target=None, test_images=12, adaptive_images=4)
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> ExperimentConfig:
+    """A tiny classifier in a file; it is ensemble and hold-out too, so that one compiled attack serves all sets."""
+    path = tmp_path_factory.mktemp("target") / "tiny.keras"
+    images = tf.keras.Input((28, 28, 1))
+    x = tf.keras.layers.Conv2D(4, 3, strides=4, activation="relu", kernel_initializer="random_normal")(images)
+    tf.keras.Model(images, tf.keras.layers.Dense(10)(tf.keras.layers.Flatten()(x))).save(path)
+    return ExperimentConfig(
+        target=str(path),
+        input_range=(-1, 1),
+        members=("target",),
+        holdout="target",
+        ens_target=None,
+        test_images=12,
+        adaptive_images=4,
+    )
 
 
 def _denoiser() -> tf.keras.Model:
@@ -299,22 +323,22 @@ def _denoiser() -> tf.keras.Model:
     return tf.keras.Model(images, AddNoise(scale=0.1)([images, noise]))
 
 
-def _run(path: Path, experiment: ExperimentConfig = SMALL, **config) -> Path:
+def _run(path: Path, experiment: ExperimentConfig, **config) -> Path:
     open_run(path, TrainConfig(experiment, **config))
-    save_defense(Defense(_denoiser(), load_target(experiment.target)), path)
+    save_defense(Defense(_denoiser(), load_target(experiment.target, input_range=experiment.input_range)), path)
     return path
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> Experiment:
-    return load_experiment(SMALL, tmp_path_factory.mktemp("sets"))
+def experiment(small, tmp_path_factory) -> Experiment:
+    return load_experiment(small, tmp_path_factory.mktemp("sets"))
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory) -> tuple[str, Path]:
+def compared(small, tmp_path_factory) -> tuple[str, Path]:
     """The table over a pixel guided run, and the folder of its results."""
     root = tmp_path_factory.mktemp("runs")
-    run = _run(root / "pgd", guidance="pixel")
+    run = _run(root / "pgd", small, guidance="pixel")
     return evaluation.evaluate_runs([run], root / "comparison", root / "sets"), root / "comparison"
 
 
@@ -330,7 +354,7 @@ def test_runs_stand_beside_the_baselines(compared):
 
 
 def test_the_adversarially_trained_target_is_a_baseline_where_there_is_one(experiment):
-    other = load_target("mini_inception_resnet")
+    other = load_target("mini_resnet")
     assert list(compare.baselines(experiment)) == ["none", "median", "gaussian"]
     rows = compare.baselines(experiment._replace(ens_target=other))
     assert list(rows) == ["none", "median", "gaussian", "ens_target"]
@@ -339,29 +363,22 @@ def test_the_adversarially_trained_target_is_a_baseline_where_there_is_one(exper
 
 def test_results_of_runs_say_what_they_are_of(compared):
     found = json.loads((compared[1] / "results.json").read_text(encoding="utf-8"))
-    assert (found["seed"], found["dataset"], found["target"]) == (0, "fashion_mnist_subset", "mini_inception")
+    assert (found["seed"], found["dataset"], found["target"]) == (0, "fashion_mnist_subset", "tiny")
     assert (found["test_images"], found["adaptive_images"]) == (12, 4)
     assert {"python", "tensorflow", "cleverhans"} <= set(found["versions"])
 
 
 def test_attacks_of_runs_are_named_after_the_networks(compared):
     found = json.loads((compared[1] / "results.json").read_text(encoding="utf-8"))
-    white, black = ("fgsm_mini_inception", "ifgsm4_ensemble"), ("fgsm_mini_inception", "ifgsm4_mini_inception")
+    white, black = ("fgsm_tiny", "ifgsm4_ensemble"), ("fgsm_tiny", "ifgsm4_tiny")
     assert list(found["accuracy_per_attack"]["none"]) == [
         *(f"white_eps{epsilon}/{name}" for epsilon in (4, 16) for name in white),
         *(f"black_eps{epsilon}/{name}" for epsilon in (4, 16) for name in black),
     ]
 
 
-def test_the_undefended_target_falls_to_an_attack_on_itself(compared):
-    accuracy = json.loads((compared[1] / "results.json").read_text(encoding="utf-8"))["accuracy"]["none"]
-    assert accuracy["clean"] >= 0.75
-    assert accuracy["white_eps16"] <= 0.5
-    assert accuracy["adaptive_eps16"] <= accuracy["white_eps16"]
-
-
-def test_a_doubled_row_predicts_twice_the_noise(tmp_path, experiment):
-    rows = compare.trained([_run(tmp_path / "pgd", guidance="pixel")], experiment)
+def test_a_doubled_row_predicts_twice_the_noise(tmp_path, small, experiment):
+    rows = compare.trained([_run(tmp_path / "pgd", small, guidance="pixel")], experiment)
     images = tf.cast(experiment.splits.test.images[:3], tf.float32)
     once, twice = (rows[name].denoise(images) - images for name in ("pixel", "pixel_x2"))
     assert np.abs(once).max() > 0.1
@@ -373,24 +390,27 @@ def test_a_doubled_row_predicts_twice_the_noise(tmp_path, experiment):
     [{"seed": 1}, {"holdout": "mini_inception_resnet"}, {"test_images": 11}, {"members": ("target", "mini_resnet")}],
     ids=lambda change: next(iter(change)),
 )
-def test_runs_of_different_experiments_are_refused(tmp_path, change):
-    one = _run(tmp_path / "one")
-    open_run(tmp_path / "other", TrainConfig(dataclasses.replace(SMALL, **change), guidance="label"))
+def test_runs_of_different_experiments_are_refused(tmp_path, small, change):
+    one = _run(tmp_path / "one", small)
+    open_run(tmp_path / "other", TrainConfig(dataclasses.replace(small, **change), guidance="label"))
     with pytest.raises(RunError, match=f"other is of another experiment than {one}"):
         evaluation.evaluate_runs([one, tmp_path / "other"], tmp_path / "out", tmp_path / "sets")
     assert not (tmp_path / "out").exists()
 
 
-def test_two_runs_of_the_same_defence_are_refused(tmp_path):
-    runs = [_run(tmp_path / "one"), _run(tmp_path / "two", learning_rate=0.5)]
+def test_two_runs_of_the_same_defence_are_refused(tmp_path, small):
+    runs = [_run(tmp_path / "one", small), _run(tmp_path / "two", small, learning_rate=0.5)]
     with pytest.raises(RunError, match="two is a second 'logits' run"):
         evaluation.evaluate_runs(runs, tmp_path / "out", tmp_path / "sets")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["the pixel run first", "the doubled run first"])
-def test_a_doubled_run_beside_the_row_of_the_same_name_is_refused(tmp_path, experiment, order):
-    runs = [_run(tmp_path / "pgd", guidance="pixel"), _run(tmp_path / "x2", guidance="pixel", output_scale=2.0)]
+def test_a_doubled_run_beside_the_row_of_the_same_name_is_refused(tmp_path, small, experiment, order):
+    runs = [
+        _run(tmp_path / "pgd", small, guidance="pixel"),
+        _run(tmp_path / "x2", small, guidance="pixel", output_scale=2.0),
+    ]
     with pytest.raises(RunError, match="pixel_x2"):
         compare.trained(runs[::order], experiment)
 
@@ -403,8 +423,8 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
         evaluation.evaluate_runs([tmp_path / "empty"], tmp_path / "out", tmp_path / "sets")
 
 
-def test_a_run_without_its_denoiser_is_named(tmp_path):
-    run = _run(tmp_path / "stopped")
+def test_a_run_without_its_denoiser_is_named(tmp_path, small):
+    run = _run(tmp_path / "stopped", small)
     (run / "denoiser.keras").unlink()
     with pytest.raises(RunError, match=r"stopped holds no defense: denoiser\.keras is missing"):
         evaluation.evaluate_runs([run], tmp_path / "out", tmp_path / "sets")

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
-from hgd_tf.denoisers import dunet
 from hgd_tf.guidance import GUIDANCES, Batch, GuidedDenoiser
 from hgd_tf.targets import load_target
 
@@ -122,15 +121,15 @@ def test_test_step_loss_is_the_papers_over_uneven_batches(guidance, target):
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
-def test_dunet_is_trained_in_training_mode_and_tested_in_inference_mode(target):
-    denoiser, batch = dunet(1 / 64, 1), batch_of(6)
+def test_the_denoiser_is_trained_in_training_mode_and_tested_in_inference_mode(target):
+    denoiser, batch = small_denoiser(), batch_of(6)
     model = compiled(denoiser, target, "pixel", tf.keras.optimizers.SGD(0.0))
     modes = {
         training: loss_by_hand("pixel", target, denoiser(batch.attacked, training=training), batch)
         for training in (False, True)
     }
     assert modes[True] != pytest.approx(modes[False], rel=1e-3)
-    fresh = dunet(1 / 64, 1)
+    fresh = small_denoiser()
     fresh.set_weights(denoiser.get_weights())
     expected = loss_by_hand("pixel", target, fresh(batch.attacked, training=False), batch)
     assert float(model.test_step(batch)["loss"]) == pytest.approx(expected, rel=1e-5)
@@ -156,7 +155,9 @@ def test_a_step_follows_the_gradient_of_that_loss(guidance, target):
 def test_training_never_changes_the_target_but_the_denoiser(guidance, target):
     denoiser, batch = small_denoiser(), batch_of(8)
     frozen = [weight.copy() for weight in target.network.get_weights()]
-    trained, moving = ([v.numpy() for v in which] for which in (denoiser.trainable_variables, moving_statistics(denoiser)))
+    trained, moving = (
+        [v.numpy() for v in which] for which in (denoiser.trainable_variables, moving_statistics(denoiser))
+    )
     model = compiled(denoiser, target, guidance)
     model.fit(tf.data.Dataset.from_tensors(batch).repeat(3), epochs=1, verbose=0)
     for now, before in zip(target.network.get_weights(), frozen):

@@ -16,11 +16,23 @@ import tensorflow as tf
 from hgd_tf.defenses import load_defense
 
 # A learning rate so large that the validation loss soon rises, and drops it.
-FLAGS = (
-    "--members=target --holdout=target --ens_target= --train_images=20 --validation_images=20 --batch_size=20 "
-    "--width=0.015625 --epochs=6 --steps_per_epoch=2 --patience=0 --stop_patience=9 --learning_rate=0.02 "
-    "--test_images=10 --adaptive_images=2 --strategy=one_device"
-).split()
+FLAGS = [
+    "--members=target",
+    "--holdout=target",
+    "--ens_target=",
+    "--train_images=20",
+    "--validation_images=20",
+    "--batch_size=20",
+    "--width=0.015625",
+    "--epochs=6",
+    "--steps_per_epoch=2",
+    "--patience=0",
+    "--stop_patience=9",
+    "--learning_rate=0.02",
+    "--test_images=10",
+    "--adaptive_images=2",
+    "--strategy=one_device",
+]
 EPOCHS = 6
 LIMIT = 300  # seconds that a process may take on a busy machine
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import sys
 
 import pytest
 
 from hgd_tf.errors import RunError
+from hgd_tf.evaluation.columns import COLUMNS
+from hgd_tf.evaluation.evaluate import DefenseResult
+from hgd_tf.evaluation.report import Results
 from hgd_tf.training import ExperimentConfig, TrainConfig
 from hgd_tf.training.config import package_versions
 from hgd_tf.training.run_directory import CONFIG_FILE, RESULTS_JSON, is_finished, open_run, read_config
 
+compare = sys.modules["hgd_tf.evaluation.compare"]  # the package's attribute of that name is a function
 CONFIG = TrainConfig(ExperimentConfig(test_images=20), width=0.125, train_images=300)
 UNUSUAL = TrainConfig(
     ExperimentConfig(
@@ -47,9 +53,7 @@ UNUSUAL = TrainConfig(
 
 def contents(folder):
     """Every file under a folder with its bytes, and every folder."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def finish(run):
@@ -84,7 +88,10 @@ def test_the_same_configuration_opens_an_interrupted_run_as_it_is(tmp_path):
         ({"guidance": "pixel"}, "guidance was 'logits', now 'pixel'"),
         ({"train_images": None}, "train_images was 300, now None"),
         ({"experiment": ExperimentConfig(test_images=20, seed=9)}, "seed was 0, now 9"),
-        ({"experiment": ExperimentConfig(test_images=20, members=("target",))}, r"members was \[.*\], now \['target'\]"),
+        (
+            {"experiment": ExperimentConfig(test_images=20, members=("target",))},
+            r"members was \[.*\], now \['target'\]",
+        ),
     ],
 )
 def test_another_configuration_is_refused_by_flag_and_values(tmp_path, change, message):
@@ -104,6 +111,20 @@ def test_a_finished_run_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"run holds a finished run: see .*results\.csv, or use --overwrite"):
         open_run(run, CONFIG)
     assert contents(run) == before
+
+
+def test_evaluating_an_interrupted_run_does_not_finish_it(tmp_path, monkeypatch):
+    """Refused or not, the run goes on afterwards."""
+    run = open_run(tmp_path / "run", CONFIG)
+    monkeypatch.setattr(compare, "load_experiment", lambda *arguments: None)
+    monkeypatch.setattr(compare, "baselines", lambda *arguments: {})
+    monkeypatch.setattr(compare, "trained", lambda *arguments: {})
+    figures = {column.key: 0.5 for column in COLUMNS}
+    results = Results(0, "images", "net", 20, 5, {"none": DefenseResult(figures, {}, figures)})
+    monkeypatch.setattr(compare, "compare", lambda *arguments: results)
+    with contextlib.suppress(RunError):
+        compare.evaluate_runs([run], run, tmp_path / "sets")
+    assert open_run(run, CONFIG) == run
 
 
 @pytest.mark.parametrize("config", [CONFIG, UNUSUAL], ids=["same", "other"])

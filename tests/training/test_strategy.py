@@ -17,6 +17,7 @@ from hgd_tf.training.strategy import make_strategy
 # Logical devices must be configured before TensorFlow starts, hence a process of its own.
 SCRIPT = """
 import dataclasses, json, sys
+
 import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -25,6 +26,11 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from hgd_tf.errors import HgdError
 from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
 from hgd_tf.training.strategy import make_strategy
+
+# One convolution a block instead of two or three: the same network otherwise, compiled in a third of the time.
+networks = sys.modules["hgd_tf.denoisers.dunet"]
+networks.FEEDFORWARD = tuple((1, channels) for _, channels in networks.FEEDFORWARD)
+networks.FEEDBACK = tuple((1, channels) for _, channels in networks.FEEDBACK)
 
 experiment = ExperimentConfig(members=("target",), holdout="target", ens_target=None)
 # 25 validation pairs in batches of 12: the last one holds a single pair, so that a replica gets none.
@@ -84,14 +90,17 @@ def test_the_first_steps_loss_is_that_of_one_device(folder):
 
 
 def test_the_gradients_are_those_of_one_device(folder):
-    """After a step Adam's moments are 0.1 g and 0.001 g²: an update too many, a sum or a mean less would show."""
+    """After a step Adam's moments are 0.1 g and 0.001 g²: an update too many, a sum or a mean less would show.
+
+    Synchronized batch normalization is not fused: in float32 the gradients agree to some 1e-4 of the largest.
+    """
     one, mirrored = (adam_moments(variables) for variables in checkpoints(folder))
     largest = max(np.abs(first).max() for first, _ in one)
     assert largest > 0.001
     for (first, second), moments in zip(one, mirrored):
         np.testing.assert_allclose(second, 0.1 * first**2, rtol=1e-3, atol=1e-30)
-        np.testing.assert_allclose(moments[0], first, rtol=0, atol=1e-4 * largest)
-        np.testing.assert_allclose(moments[1], second, rtol=0, atol=1e-4 * 0.1 * largest**2)
+        np.testing.assert_allclose(moments[0], first, rtol=0, atol=1e-3 * largest)
+        np.testing.assert_allclose(moments[1], second, rtol=0, atol=2e-3 * 0.1 * largest**2)
 
 
 def adam_moments(variables):
@@ -99,7 +108,7 @@ def adam_moments(variables):
     slots = [key for key in variables if key.startswith("optimizer/_variables/")]
     values = [variables[key] for key in sorted(slots, key=lambda key: int(key.split("/")[2]))]
     values = [value for value in values if value.dtype == np.float32 and value.ndim > 0]
-    assert len(values) > 100
+    assert len(values) == 2 * (3 * 9 + 1)
     return list(zip(values[::2], values[1::2]))
 
 
@@ -114,7 +123,7 @@ def test_validation_is_that_of_one_device_where_a_replica_gets_no_image(folder):
 def test_the_saved_denoiser_needs_no_strategy(folder):
     denoiser = load_defense(folder / "mirrored").denoiser
     normalizations = [layer for layer in denoiser.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
-    assert len(normalizations) > 20
+    assert len(normalizations) == 9
     assert not any(layer.synchronized for layer in normalizations)
     images = np.random.default_rng(0).uniform(0, 255, (2, 28, 28, 1)).astype(np.float32)
     expected = load_defense(folder / "one_device").denoiser(images).numpy()
