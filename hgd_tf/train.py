@@ -24,6 +24,7 @@ with --members and --holdout, which name other networks or Keras models of the s
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from absl import flags
@@ -90,8 +91,8 @@ def _is_range(values: Sequence[str]) -> bool:
 
 flags.register_validator("input_range", _is_range, "expected two increasing numbers, such as 0,1")
 flags.register_validator("members", bool, "expected at least one network")
-flags.register_validator("learning_rate", lambda rate: rate > 0, "expected a positive number")
-flags.register_validator("output_scale", lambda scale: scale > 0, "expected a positive number")
+for _name in ("width", "learning_rate", "output_scale"):
+    flags.register_validator(_name, lambda value: 0 < value < math.inf, "expected a positive number")
 flags.register_multi_flags_validator(
     ["target", "feature_layer"],
     lambda values: values["feature_layer"] is None or values["target"] not in TARGETS,

@@ -114,7 +114,7 @@ MISTAKES = {
 
 # Importing TensorFlow takes longer than making a mistake: it is imported once, and each command runs in a fork.
 RUN_ALL = """
-import json, os, runpy, sys
+import json, os, runpy, sys, traceback
 
 import cleverhans.tf2.utils, tensorflow, tensorflow_addons
 
@@ -122,7 +122,16 @@ def run(name, module, arguments):
     for stream in (1, 2):
         os.dup2(os.open(f"../{name}.{stream}", os.O_CREAT | os.O_WRONLY), stream)
     sys.argv = [module, *arguments]
-    runpy.run_module(f"hgd_tf.{module}", run_name="__main__", alter_sys=True)
+    status = 0
+    try:
+        runpy.run_module(f"hgd_tf.{module}", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    os._exit(status or 0)  # at once: taking TensorFlow down takes a second
 
 statuses, running = {}, {}
 def wait():
@@ -133,7 +142,6 @@ for name, module, arguments in json.load(sys.stdin):
     child = os.fork()
     if child == 0:
         run(name, module, arguments)
-        sys.exit()
     running[child] = name
     if len(running) == 2:
         wait()
@@ -212,9 +220,10 @@ def write_dress(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(workplace):
-    """What each mistake led to, by its name; and what lay in the folder before and after all of them."""
+    """What each mistake, and asking for help, led to, by its name; what lay in the folder before and after them."""
     before = contents(workplace)
     jobs = [(name, mistake.module, mistake.arguments) for name, mistake in MISTAKES.items()]
+    jobs.append(("help", "train", ["--helpshort"]))
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL],
         cwd=workplace, env=environment(), input=json.dumps(jobs), capture_output=True, text=True, timeout=LIMIT,
@@ -246,13 +255,22 @@ def test_nothing_but_the_error_is_printed_by_a_process_of_its_own(workplace):
     assert outcome.stderr.count("\n") == 1
 
 
-def test_help_shows_the_manual_and_every_guidance():
-    shown = run(Path(), "train", "--helpshort").stdout
+def test_help_shows_the_manual_and_every_guidance(outcomes):
+    shown = outcomes[0]["help"].stdout
+    assert outcomes[0]["help"].stderr == ""
     assert "python -m hgd_tf.train --flagfile=lgd.flags" in shown
     assert "Stopped at any moment and started again with the same flags, a run goes on where it was." in shown
     for guidance in GUIDANCES:
         assert re.search(rf"^  {guidance} .*(PGD|FGD|LGD|CGD)", shown, re.MULTILINE)
         assert re.search(rf"--guidance: <[^>]*\b{guidance}\b", shown)
+
+
+# Shells start background jobs with SIGINT ignored, and children inherit that: these tests may run in such a job.
+HEED_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, sys.argv[1:])
+"""
 
 
 class Story(NamedTuple):
@@ -276,7 +294,11 @@ def story(tmp_path_factory) -> Story:
 def interrupt_training(folder: Path) -> Outcome:
     """Starts a run and sends it SIGINT as soon as it has an epoch behind it."""
     process = subprocess.Popen(
-        command("train", *SMALL), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", HEED_SIGINT, *command("train", *SMALL)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     end = time.monotonic() + LIMIT
     while process.poll() is None and not log_rows(folder) and time.monotonic() < end:

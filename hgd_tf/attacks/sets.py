@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -69,8 +70,10 @@ class SetCrafter:
                 ]
             )
             attacked = self._craft(recipe.name, attacks, clean, epsilon)
-            with replacing(path) as temporary, open(temporary, "wb") as file:
-                np.savez(file, attacked=attacked, epsilon=epsilon)
+            content = io.BytesIO()  # a ZipFile on a full disk would add a traceback of its own
+            np.savez(content, attacked=attacked, epsilon=epsilon)
+            with replacing(path) as temporary:
+                Path(temporary).write_bytes(content.getbuffer())
         return AttackedSet(clean, names, *_read(path, (len(attacks), *clean.images.shape)))
 
     def _craft(self, title: str, attacks: list[BoundAttack], clean: LabeledImages, epsilon: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from hgd_tf.evaluation.evaluate import craft_test_sets, evaluate_defense, image_
 from hgd_tf.evaluation.report import Results, save_results, table
 from hgd_tf.training.config import ExperimentConfig, package_versions
 from hgd_tf.training.experiment import Experiment, load_experiment
-from hgd_tf.training.run_directory import read_config
+from hgd_tf.training.run_directory import is_finished, read_config
 
 
 def compare(defenses: dict[str, Defense], experiment: Experiment, config: ExperimentConfig) -> Results:
@@ -89,6 +89,8 @@ def evaluate_runs(
             raise RunError(
                 f"{run_dir} is of another experiment than {run_dirs[0]}: target, members, images and seed must agree"
             )
+        if not is_finished(Path(run_dir)):
+            raise RunError(f"{run_dir} holds an unfinished run: the command that started it goes on with it")
     experiment = load_experiment(configs[0], sets_dir)
     return _evaluate(run_dirs, experiment, configs[0], Path(output_dir))
 

@@ -50,7 +50,7 @@ def train_target(
         tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    classifier.fit(_batches(train, batch_size, seed), epochs=epochs, verbose=2)
+    classifier.fit(_batches(train, batch_size, seed), epochs=epochs, verbose="auto")
     with replacing(output) as temporary:
         network.save_weights(temporary)
     _, accuracy = classifier.evaluate(splits.test.images, splits.test.labels, batch_size=500, verbose=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -74,10 +75,11 @@ class TrainingState(tf.keras.callbacks.Callback):
             state = json.loads(self._state_file.read_text(encoding="utf-8"))
             self.tracked.read(str(self.directory / state["checkpoint"])).assert_existing_objects_matched()
             self.history, self.stopped, self._memories = state["history"], state["stopped"], state["memories"]
-        except (OSError, ValueError, KeyError, AssertionError, tf.errors.OpError) as error:
+        except (OSError, ValueError, TypeError, LookupError, AssertionError, tf.errors.OpError) as error:
             raise RunError(
                 f"{self.directory}: the state of the interrupted run is damaged ({error}); use --overwrite"
             ) from error
+        self._write_log()
         return len(self.history)
 
     def on_train_begin(self, logs=None):
@@ -90,7 +92,10 @@ class TrainingState(tf.keras.callbacks.Callback):
         self.history.append({"epoch": epoch, **{name: float(value) for name, value in logs.items()}})
         checkpoint = f"epoch-{epoch + 1}"
         self.directory.mkdir(exist_ok=True)
-        self.tracked.write(str(self.directory / checkpoint))
+        try:
+            self.tracked.write(str(self.directory / checkpoint))
+        except tf.errors.OpError as error:
+            raise RunError(f"{self.directory}: the state cannot be written: {error.message}") from error
         memories = [
             {name: _plain(vars(other)[name]) for name in _MEMORY if name in vars(other)} for other in self.others
         ]
@@ -100,7 +105,9 @@ class TrainingState(tf.keras.callbacks.Callback):
             {"checkpoint": checkpoint, "stopped": self.stopped, "memories": memories, "history": self.history},
         )
         for file in self.directory.glob("epoch-*"):
-            if not file.name.startswith(f"{checkpoint}."):
+            if file.is_dir():  # where TensorFlow was killed while it wrote
+                shutil.rmtree(file)
+            elif not file.name.startswith(f"{checkpoint}."):
                 file.unlink()
         self._write_log()
 
@@ -118,15 +125,11 @@ def _plain(value):
 class Progress(tf.keras.callbacks.Callback):
     """One bar over all steps, and a line after each epoch."""
 
-    def __init__(self, epochs: int, first_epoch: int):
+    def __init__(self, epochs: int, steps_per_epoch: int, first_epoch: int):
         super().__init__()
         self.epochs = epochs
-        self.first_epoch = first_epoch
-
-    def on_train_begin(self, logs=None):
-        steps = self.params["steps"]
-        initial = self.first_epoch * steps
-        self.bar = tqdm(total=self.epochs * steps, initial=initial, desc="training", unit="step", mininterval=1)
+        total, done = epochs * steps_per_epoch, first_epoch * steps_per_epoch
+        self.bar = tqdm(total=total, initial=done, desc="training", unit="step", mininterval=1)
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.update()
@@ -137,7 +140,8 @@ class Progress(tf.keras.callbacks.Callback):
             f"accuracy {100 * logs['val_accuracy']:.1f} %  learning rate {logs['lr']:.0e}"
         )
 
-    def on_train_end(self, logs=None):
+    def close(self):
+        """Ends the bar's line, also where training was interrupted."""
         self.bar.close()
 
 
@@ -152,10 +156,11 @@ class ImageStrip(tf.keras.callbacks.Callback):
         self.names = examples.names
 
     def on_epoch_end(self, epoch, logs=None):
+        batch = tf.cast(self.attacked.reshape(-1, *self.clean.shape[1:]), tf.float32)
+        denoised = self.model.denoiser(batch, training=False).numpy().reshape(self.attacked.shape)
         with self.writer.as_default(step=epoch):
-            for name, attacked in zip(self.names, self.attacked):
-                denoised = self.model.denoiser(tf.cast(attacked, tf.float32), training=False).numpy()
-                tf.summary.image(name, strip(self.clean, attacked, denoised), max_outputs=len(attacked))
+            for name, attacked, restored in zip(self.names, self.attacked, denoised):
+                tf.summary.image(name, strip(self.clean, attacked, restored), max_outputs=len(attacked))
         self.writer.flush()
 
 

@@ -28,7 +28,7 @@ def open_run(path: Union[str, Path], config: TrainConfig, overwrite: bool = Fals
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; expected a folder for the run")
-    if overwrite and (path / CONFIG_FILE).exists():
+    if overwrite and _is_run(path):
         shutil.rmtree(path)
     if not path.exists() or not any(path.iterdir()):
         write_json(path / CONFIG_FILE, {**config.to_json(), "versions": package_versions()})
@@ -48,6 +48,15 @@ def is_finished(path: Path) -> bool:
     return (path / RESULTS_JSON).is_file()
 
 
+def _is_run(path: Path) -> bool:
+    """Whether the folder holds a run, of whatever version of this program; not somebody else's `config.json`."""
+    try:
+        value = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and {"experiment", "versions"} <= value.keys()
+
+
 def read_config(path: Union[str, Path]) -> TrainConfig:
     """The configuration of the run in the folder.
 
@@ -63,7 +72,7 @@ def read_config(path: Union[str, Path]) -> TrainConfig:
         return TrainConfig.from_json(value)
     except FileNotFoundError:
         raise RunError(f"{path} is no run directory: {CONFIG_FILE} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path / CONFIG_FILE} is damaged or of another version of this program: {error}") from error
 
 

@@ -49,6 +49,7 @@ for name in ("auto", "mirrored"):
 print(json.dumps(outcome))
 """
 STRATEGIES = ("one_device", "mirrored")
+slow = pytest.mark.slow  # replicas take long to compile
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +80,19 @@ def checkpoints(folder):
     return [{key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()} for reader in readers]
 
 
+@slow
 def test_two_replicas_were_compared_with_one_device(outcome):
     assert outcome["replicas"] == {"one_device": 1, "mirrored": 2}
 
 
+@slow
 def test_the_first_steps_loss_is_that_of_one_device(folder):
     one, mirrored = (state["history"][0] for state in states(folder))
     assert mirrored["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert one["loss"] > 0.1
 
 
+@slow
 def test_the_gradients_are_those_of_one_device(folder):
     """After a step Adam's moments are 0.1 g and 0.001 g²: an update too many, a sum or a mean less would show.
 
@@ -112,6 +116,7 @@ def adam_moments(variables):
     return list(zip(values[::2], values[1::2]))
 
 
+@slow
 def test_validation_is_that_of_one_device_where_a_replica_gets_no_image(folder):
     """Roughly: Adam's first step is the gradient's sign, even where the gradient is almost 0."""
     one, mirrored = (state["history"][0] for state in states(folder))
@@ -120,6 +125,7 @@ def test_validation_is_that_of_one_device_where_a_replica_gets_no_image(folder):
     assert one["val_loss"] > 0.1
 
 
+@slow
 def test_the_saved_denoiser_needs_no_strategy(folder):
     denoiser = load_defense(folder / "mirrored").denoiser
     normalizations = [layer for layer in denoiser.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
@@ -131,6 +137,7 @@ def test_the_saved_denoiser_needs_no_strategy(folder):
     np.testing.assert_allclose(denoiser(images), expected, atol=0.05 * np.abs(expected - images).max())
 
 
+@slow
 def test_a_batch_that_cannot_be_shared_out_evenly_is_an_error(outcome):
     assert outcome["odd batch, mirrored"] == "--batch_size=13 must be a multiple of the 2 devices that share a batch"
     assert outcome["odd batch, auto"] == "OneDeviceStrategy"
