@@ -23,11 +23,12 @@ class Results(NamedTuple):
 
 
 def table(results: Results) -> str:
-    """The results as text: accuracies in percent, the denoising loss over the four stored sets, and the legend."""
-    width = max(len(name) for name in results.rows)
+    """The results as text: accuracies in percent, over all and by attack, the denoising loss, and the legend."""
+    title = f"{results.target} behind"
+    width = max(map(len, [title, *results.rows]))
     threats = [f"({column.threat_model})" for column in COLUMNS]
     lines = [
-        _line(width, f"{results.target} behind", [column.title for column in COLUMNS] + ["mean |x̂-x|"]),
+        _line(width, title, [column.title for column in COLUMNS] + ["mean |x̂-x|"]),
         _line(width, "", [*threats, "of stored sets"]),
     ]
     for name, row in results.rows.items():
@@ -36,7 +37,19 @@ def table(results: Results) -> str:
         lines.append(_line(width, name, [*figures, f"{stored_loss:.4f}"]))
     half_width = 98 / results.test_images**0.5  # 1.96 standard errors at 50 %, in points
     counts = f"{results.test_images} test images of {results.dataset} ({results.adaptive_images} for Adaptive)"
-    return "\n".join([*lines, "", f"Accuracy on {counts}; 95 % interval at most ±{half_width:.1f} points.", *LEGEND])
+    note = f"Accuracy on {counts}; 95 % interval at most ±{half_width:.1f} points."
+    return "\n".join([*lines, "", *_by_attack(results), "", note, *LEGEND])
+
+
+def _by_attack(results: Results) -> list[str]:
+    """The stored sets' attacks one by one, a line each, a column for each defence."""
+    attacks = list(next(iter(results.rows.values())).per_attack)
+    width = max(map(len, ["by attack", *attacks]))
+    lines = [_line(width, "by attack", list(results.rows))]
+    for attack in attacks:
+        figures = [f"{100 * row.per_attack[attack]:.1f} %" for row in results.rows.values()]
+        lines.append(_line(width, attack, figures))
+    return lines
 
 
 def save_results(results: Results, directory: Path, versions: dict[str, str]) -> None:
@@ -47,7 +60,7 @@ def save_results(results: Results, directory: Path, versions: dict[str, str]) ->
         writer = csv.writer(file)
         writer.writerow(["defense", *keys, *attacks, *(f"denoising_loss_{key}" for key in keys)])
         for name, row in results.rows.items():
-            figures = [row.accuracy[key] for key in keys] + [row.per_attack[name] for name in attacks]
+            figures = [row.accuracy[key] for key in keys] + [row.per_attack[attack] for attack in attacks]
             writer.writerow([name, *figures, *(row.denoising_loss[key] for key in keys)])
     write_json(directory / "results.json", _as_json(results, versions))
 
@@ -69,4 +82,4 @@ def _as_json(results: Results, versions: dict[str, str]) -> dict[str, Any]:
 
 
 def _line(width: int, first: str, others: list[str]) -> str:
-    return f"{first:<{max(width, 22)}}" + "".join(f"{cell:>15}" for cell in others)
+    return f"{first:<{width}}" + "".join(f"{cell:>15}" for cell in others)
