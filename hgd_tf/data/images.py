@@ -54,7 +54,8 @@ def write_image(path: Union[str, Path], images: np.ndarray) -> None:
       DataError: the ending is no image format.
     """
     ending = Path(path).suffix.lower()
-    if Image.registered_extensions().get(ending) not in Image.SAVE:
+    # Pillow names some formats, such as HDF5, that only a plug-in could write; those have no MIME type.
+    if Image.registered_extensions().get(ending) not in Image.SAVE.keys() & Image.MIME.keys():
         raise DataError(f"{path}: {ending or 'no ending'} is no image format to write; expected an ending such as .png")
     pixels = np.clip(np.round(images[0]), 0, 255).astype(np.uint8)
     with replacing(path) as temporary:

@@ -20,10 +20,11 @@ from hgd_tf.defenses import Defense, save_defense
 from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import compare, evaluate
+from hgd_tf.files import write_json
 from hgd_tf.targets import Target, load_target
 from hgd_tf.training.config import ExperimentConfig, TrainConfig
 from hgd_tf.training.experiment import Experiment, load_experiment
-from hgd_tf.training.run_directory import open_run
+from hgd_tf.training.run_directory import RESULTS_JSON, open_run
 
 KEYS = ["clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16", "adaptive_eps4", "adaptive_eps16"]
 STORED = KEYS[1:5]
@@ -324,8 +325,10 @@ def _denoiser() -> tf.keras.Model:
 
 
 def _run(path: Path, experiment: ExperimentConfig, **config) -> Path:
+    """The folder of a finished run, but for its figures."""
     open_run(path, TrainConfig(experiment, **config))
     save_defense(Defense(_denoiser(), load_target(experiment.target, input_range=experiment.input_range)), path)
+    write_json(path / RESULTS_JSON, {})
     return path
 
 
@@ -392,7 +395,7 @@ def test_a_doubled_row_predicts_twice_the_noise(tmp_path, small, experiment):
 )
 def test_runs_of_different_experiments_are_refused(tmp_path, small, change):
     one = _run(tmp_path / "one", small)
-    open_run(tmp_path / "other", TrainConfig(dataclasses.replace(small, **change), guidance="label"))
+    _run(tmp_path / "other", dataclasses.replace(small, **change), guidance="label")
     with pytest.raises(RunError, match=f"other is of another experiment than {one}"):
         evaluation.evaluate_runs([one, tmp_path / "other"], tmp_path / "out", tmp_path / "sets")
     assert not (tmp_path / "out").exists()
@@ -428,3 +431,11 @@ def test_a_run_without_its_denoiser_is_named(tmp_path, small):
     (run / "denoiser.keras").unlink()
     with pytest.raises(RunError, match=r"stopped holds no defense: denoiser\.keras is missing"):
         evaluation.evaluate_runs([run], tmp_path / "out", tmp_path / "sets")
+
+
+def test_an_interrupted_run_is_refused(tmp_path, small):
+    run = _run(tmp_path / "stopped", small)
+    (run / RESULTS_JSON).unlink()
+    with pytest.raises(RunError, match="stopped holds an unfinished run"):
+        evaluation.evaluate_runs([run], tmp_path / "out", tmp_path / "sets")
+    assert not (run / RESULTS_JSON).exists()
