@@ -8,7 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from hgd_tf.guidance.guidances import Guidance
-from hgd_tf.targets import Target
+from hgd_tf.targets import Target, resize_to
 
 PIXEL_MAX = 255.0
 
@@ -58,7 +58,7 @@ class GuidedDenoiser(tf.keras.Model):
 
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """One optimizer step on a `Batch`."""
-        batch = Batch(*data)
+        batch = self._resized(Batch(*data))
         reference = self._reference(batch)
         with tf.GradientTape() as tape:
             response = self._response(self.denoiser(batch.attacked, training=True))
@@ -69,7 +69,7 @@ class GuidedDenoiser(tf.keras.Model):
 
     def test_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Loss on a `Batch`, and accuracy of the target on the denoised images, overall and by attack."""
-        batch = Batch(*data)
+        batch = self._resized(Batch(*data))
         denoised = self.denoiser(batch.attacked, training=False)
         loss = self.compute_loss(y=self._reference(batch), y_pred=self._response(denoised))
         self.loss_mean.update_state(self._unscaled(loss), sample_weight=len_of(batch))
@@ -78,6 +78,11 @@ class GuidedDenoiser(tf.keras.Model):
         for number, accuracy in enumerate(self.accuracy_by_attack):
             accuracy.update_state(right, sample_weight=tf.cast(batch.attack == number, tf.float32))
         return {metric.name: metric.result() for metric in self.metrics}
+
+    def _resized(self, batch: Batch) -> Batch:
+        """At the target's size, where a defense denoises."""
+        size = self.target.image_size
+        return batch._replace(attacked=resize_to(batch.attacked, size), clean=resize_to(batch.clean, size))
 
     def _reference(self, batch: Batch) -> tf.Tensor:
         return batch.label if self.guidance.uses_labels else self._response(batch.clean)

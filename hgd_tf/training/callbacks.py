@@ -15,6 +15,7 @@ from tqdm import tqdm
 from hgd_tf.attacks import AttackedSet
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
+from hgd_tf.targets import resize_to
 
 # What Keras' own callbacks forget when training stops.
 _MEMORY = ("best", "wait", "cooldown_counter", "best_epoch")
@@ -156,11 +157,14 @@ class ImageStrip(tf.keras.callbacks.Callback):
         self.names = examples.names
 
     def on_epoch_end(self, epoch, logs=None):
-        batch = tf.cast(self.attacked.reshape(-1, *self.clean.shape[1:]), tf.float32)
-        denoised = self.model.denoiser(batch, training=False).numpy().reshape(self.attacked.shape)
+        size = self.model.target.image_size
+        clean = resize_to(self.clean, size).numpy()
+        attacked = resize_to(self.attacked.reshape(-1, *self.clean.shape[1:]), size)
+        denoised = self.model.denoiser(attacked, training=False)
+        by_attack = [np.split(images.numpy(), len(self.names)) for images in (attacked, denoised)]
         with self.writer.as_default(step=epoch):
-            for name, attacked, restored in zip(self.names, self.attacked, denoised):
-                tf.summary.image(name, strip(self.clean, attacked, restored), max_outputs=len(attacked))
+            for name, before, after in zip(self.names, *by_attack):
+                tf.summary.image(name, strip(clean, before, after), max_outputs=len(clean))
         self.writer.flush()
 
 

@@ -27,6 +27,7 @@ class Spy:
 
     def __init__(self, target):
         self.target = target
+        self.image_size = target.image_size
         self.seen = []
 
     def __call__(self, images):
@@ -179,6 +180,16 @@ def test_a_training_step_asks_the_target_no_more_than_is_compared(guidance, expe
     assert len(spy.seen) == expected
     asked = {"pixel": [], "label": [denoised]}.get(guidance, [batch.clean.numpy(), denoised])
     for seen, images in zip(spy.seen, asked):
+        np.testing.assert_allclose(seen, images, atol=1e-3)
+
+
+def test_pairs_are_brought_to_the_targets_size_before_they_are_denoised():
+    target = Spy(load_target("mini_inception", image_size=32))
+    denoiser, batch = small_denoiser(), batch_of(4)
+    clean, attacked = (tf.image.resize(images, (32, 32), antialias=True) for images in (batch.clean, batch.attacked))
+    denoised = denoiser(attacked, training=True).numpy()
+    compiled(denoiser, target, "logits").train_step(batch)
+    for seen, images in zip(target.seen, [clean.numpy(), denoised]):
         np.testing.assert_allclose(seen, images, atol=1e-3)
 
 

@@ -237,7 +237,9 @@ def test_strips_of_each_attack_go_to_tensorboard(tmp_path):
     attacked = rng.integers(0, 256, (2, 6, 8, 8, 1)).astype(np.uint8)
     examples = AttackedSet(clean, ("fgsm_a", "ifgsm_b"), attacked, np.ones((2, 6), np.int64))
     callback = ImageStrip(tmp_path, examples, count=3)
-    callback.set_model(SimpleNamespace(denoiser=lambda images, training: images / 2))
+    callback.set_model(
+        SimpleNamespace(denoiser=lambda images, training: images / 2, target=SimpleNamespace(image_size=8))
+    )
     callback.on_epoch_end(5)
     images = written_images(tmp_path)
     assert sorted(images) == [("fgsm_a", 5), ("ifgsm_b", 5)]
