@@ -5,7 +5,7 @@
 The weights of the five that ship with the package were made so, from all 60,000 training images, with the default
 seed. The folder holds the four published files; the default is the embedded subset, which is too small to reach the
 shipped accuracy. ens_mini_inception is trained by ensemble adversarial training (Tramer et al. 2018): half of its
-images are attacked, each by FGSM on one of the three other attacked networks, with epsilon uniform in 1..16. The
+images are attacked, each by FGSM on one of the three attacked networks, with epsilon uniform in 1..16. The
 hold-out mini_vgg has no part in it.
 """
 
