@@ -15,3 +15,7 @@ class TargetError(HgdError):
 
 class RunError(HgdError):
     """A run directory is absent, unfinished, finished already, or of another configuration."""
+
+
+class CheckpointError(HgdError):
+    """A file of weights is missing, damaged, dangerous, or of another network than expected."""
