@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from hgd_tf.denoisers.layers import AddNoise, UpsampleLike
+from hgd_tf.normalization import INCEPTION, Normalization
 
 layers = tf.keras.layers
 
@@ -12,7 +14,6 @@ layers = tf.keras.layers
 # block but the first has stride 2.
 FEEDFORWARD = ((2, 64), (3, 128), (3, 256), (3, 256), (3, 256))
 FEEDBACK = ((3, 256), (3, 256), (3, 128), (2, 64))
-HALF_RANGE = 127.5  # pixels [0, 255] are [-1, 1] inside
 MIN_IMAGE_SIZE = 16  # four halvings leave one pixel
 
 
@@ -23,6 +24,7 @@ def dunet(
     output_scale: float = 1.0,
     zero_head: bool = False,
     synchronized: bool = False,
+    normalization: Normalization = INCEPTION,
     name: str = "dunet",
 ) -> tf.keras.Model:
     """Denoising U-net: images to denoised images, both (N, H, W, channels) float32 in pixel units, output unclipped.
@@ -33,6 +35,7 @@ def dunet(
       output_scale: factor on the predicted negative noise; 2 is the paper's PGD x2 (appendix B).
       zero_head: start with a zero head, so that the untrained network is the identity.
       synchronized: normalize over the batch of all replicas; for training under a `tf.distribute` strategy.
+      normalization: of the pixels inside; the predicted noise is in its units.
       name: of the model.
 
     Returns:
@@ -41,7 +44,7 @@ def dunet(
     Raises:
       ValueError: width leaves a layer without channels, or an argument is not positive.
     """
-    return _denoiser(width, channels, output_scale, zero_head, synchronized, name, lateral=True)
+    return _denoiser(width, channels, output_scale, zero_head, synchronized, normalization, name, lateral=True)
 
 
 def dae(
@@ -51,13 +54,14 @@ def dae(
     output_scale: float = 1.0,
     zero_head: bool = False,
     synchronized: bool = False,
+    normalization: Normalization = INCEPTION,
     name: str = "dae",
 ) -> tf.keras.Model:
     """Denoising autoencoder: `dunet` without its lateral connections (Figure 2, left); arguments as there."""
-    return _denoiser(width, channels, output_scale, zero_head, synchronized, name, lateral=False)
+    return _denoiser(width, channels, output_scale, zero_head, synchronized, normalization, name, lateral=False)
 
 
-def _denoiser(width, channels, output_scale, zero_head, synchronized, name, lateral) -> tf.keras.Model:
+def _denoiser(width, channels, output_scale, zero_head, synchronized, normalization, name, lateral) -> tf.keras.Model:
     if round(min(count for _, count in FEEDFORWARD) * width) < 1:
         raise ValueError(f"width must leave every layer a channel (at least 1/64), received {width}")
     if channels < 1:
@@ -82,7 +86,7 @@ def _denoiser(width, channels, output_scale, zero_head, synchronized, name, late
         return x
 
     images = tf.keras.Input((None, None, channels), name="images")
-    x = layers.Rescaling(1 / HALF_RANGE, offset=-1.0)(images)
+    x = normalization.layer()(images)
     levels = []
     for number, (count, filters) in enumerate(FEEDFORWARD):
         x = block(x, count, filters, strides=1 if number == 0 else 2)
@@ -94,7 +98,8 @@ def _denoiser(width, channels, output_scale, zero_head, synchronized, name, late
         x = block(x, count, filters)
     initializer = "zeros" if zero_head else "glorot_uniform"
     noise = layers.Conv2D(channels, 1, use_bias=False, kernel_initializer=initializer, name="head")(x)
-    denoised = AddNoise(scale=HALF_RANGE * output_scale, name="denoised")([images, noise])
+    scale = np.multiply(normalization.std, output_scale).tolist()
+    denoised = AddNoise(scale=scale, name="denoised")([images, noise])
     return tf.keras.Model(images, denoised, name=name)
 
 
@@ -104,7 +109,7 @@ def rescaled(denoiser: tf.keras.Model, factor: float) -> tf.keras.Model:
     def clone(layer):
         config = layer.get_config()
         if isinstance(layer, AddNoise):
-            config["scale"] *= factor
+            config["scale"] = np.multiply(config["scale"], factor).tolist()
         return type(layer).from_config(config)
 
     copy = tf.keras.models.clone_model(denoiser, clone_function=clone)

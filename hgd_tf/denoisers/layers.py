@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Union
+
 import tensorflow as tf
 
 PACKAGE = "hgd_tf"
@@ -32,9 +34,9 @@ class AddNoise(tf.keras.layers.Layer):
     unclipped.
     """
 
-    def __init__(self, *, scale: float, **kwargs):
+    def __init__(self, *, scale: Union[float, list[float]], **kwargs):
         super().__init__(**kwargs)
-        self.scale = scale
+        self.scale = scale  # one for all channels, or one each
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         images, prediction = inputs

@@ -8,7 +8,9 @@ from typing import Optional, Union
 
 import tensorflow as tf
 
-from hgd_tf.errors import TargetError
+from hgd_tf.errors import CheckpointError, TargetError
+from hgd_tf.targets.folding import fold_batch_norm
+from hgd_tf.targets.published import find_published, load_published, missing_message
 from hgd_tf.targets.registry import TARGETS, shipped_weights, target_spec
 from hgd_tf.targets.target import Target, TargetSource
 from hgd_tf.targets.user import PIXELS, user_network
@@ -19,6 +21,7 @@ def load_target(
     checkpoint: Optional[str] = None,
     image_size: Optional[int] = None,
     *,
+    checkpoint_dir: Optional[str] = None,
     feature_layer: Optional[str] = None,
     input_range: tuple[float, float] = PIXELS,
 ) -> Target:
@@ -27,8 +30,12 @@ def load_target(
     Args:
       name_or_model: a name of `python -m hgd_tf.targets`; or the path of a `.keras` file or SavedModel folder that
         Keras wrote; or a `tf.keras.Model`.
-      checkpoint: weights file of a registered target, instead of those that ship with the package.
+      checkpoint: weights file of a registered target, instead of those that ship with the package or lie in
+        `checkpoint_dir`. For an ImageNet target: a TensorFlow checkpoint (V1 or V2; prefix, file, folder or published
+        archive), a PyTorch file, or what `python -m hgd_tf.targets convert` wrote.
       image_size: side of the square input, instead of the native one; images of other sizes are resized to it.
+      checkpoint_dir: where the published files of ImageNet targets lie; None: $HGD_CHECKPOINTS, or a folder in the
+        user's cache.
       feature_layer: of a model of the user's own: the layer whose output is `features`, needed for feature guidance.
       input_range: of a model of the user's own: the values it expects for black and white.
 
@@ -37,11 +44,12 @@ def load_target(
 
     Raises:
       TargetError: the name, file, layer or size does not fit.
+      CheckpointError: published weights are missing, damaged, or of another network.
     """
     if image_size is not None and image_size < 1:
         raise TargetError(f"image_size must be at least 1, received {image_size}")
     if isinstance(name_or_model, str) and name_or_model in TARGETS:
-        return _load_registered(name_or_model, checkpoint, image_size)
+        return _load_registered(name_or_model, checkpoint, image_size, checkpoint_dir)
     if checkpoint is not None:
         raise TargetError(
             f"a checkpoint goes with a registered target only, received {name_or_model!r} with {checkpoint}"
@@ -54,12 +62,44 @@ def load_target(
 
 
 def build_target(name: str, image_size: Optional[int] = None) -> tf.keras.Model:
-    """A registered target's network with fresh random weights, trainable."""
+    """A registered target's network with fresh random weights, trainable.
+
+    Raises:
+      TargetError: there is no such target, or its architecture does not admit that size.
+    """
     spec = target_spec(name)
-    return spec.build(image_size or spec.image_size)
+    try:
+        return spec.build(image_size=image_size or spec.image_size)
+    except ValueError as error:
+        raise TargetError(f"{name} cannot be built for images of side {image_size}: {error}") from error
 
 
-def _load_registered(name: str, checkpoint: Optional[str], image_size: Optional[int]) -> Target:
+def load_network(
+    name: str,
+    checkpoint: Optional[str] = None,
+    image_size: Optional[int] = None,
+    checkpoint_dir: Optional[str] = None,
+) -> tf.keras.Model:
+    """A registered target's network with its weights, layer by layer as it was trained; arguments as `load_target`."""
+    spec = target_spec(name)
+    if spec.published is None:
+        return _load_shipped(name, checkpoint, image_size)
+    path = Path(checkpoint) if checkpoint else find_published(name, spec.published, checkpoint_dir)
+    if path is None:
+        raise CheckpointError(missing_message(name, spec.published, checkpoint_dir))
+    return load_published(build_target(name, image_size), spec, path)
+
+
+def _load_registered(
+    name: str, checkpoint: Optional[str], image_size: Optional[int], checkpoint_dir: Optional[str]
+) -> Target:
+    network = load_network(name, checkpoint, image_size, checkpoint_dir)
+    if target_spec(name).published is not None:
+        network = fold_batch_norm(network)
+    return Target(network, name=name, source=TargetSource(name, checkpoint, image_size))
+
+
+def _load_shipped(name: str, checkpoint: Optional[str], image_size: Optional[int]) -> tf.keras.Model:
     network = build_target(name, image_size)
     path = Path(checkpoint) if checkpoint else shipped_weights(name)
     if not path.is_file():
@@ -68,7 +108,7 @@ def _load_registered(name: str, checkpoint: Optional[str], image_size: Optional[
         network.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise TargetError(f"{path} does not hold the weights of {name}: {error}") from error
-    return Target(network, name=name, source=TargetSource(name, checkpoint, image_size))
+    return network
 
 
 def _load_keras(path: Path) -> tf.keras.Model:

