@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Callable
 
 from absl import app, flags
 
+from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE
 from hgd_tf.errors import HgdError
+
+_CHECKPOINT_DIR = flags.DEFINE_string(
+    "checkpoint_dir",
+    None,
+    f"Where published weights of ImageNet targets lie; default: ${DIRECTORY_VARIABLE}, or a folder in your cache.",
+)
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -24,6 +32,8 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
 
     def guarded(argv: Sequence[str]) -> int:
         arguments = argv[1:]
+        if _CHECKPOINT_DIR.value:
+            os.environ[DIRECTORY_VARIABLE] = _CHECKPOINT_DIR.value
         if arguments and not allow_arguments:
             return _fail(f"unexpected argument {arguments[0]!r}: this command takes flags only (see --helpshort)")
         try:

@@ -14,6 +14,7 @@ from hgd_tf.data.images import read_image, write_image
 from hgd_tf.defenses import Defense, load_defense
 from hgd_tf.targets import class_name
 
+flags.declare_key_flag("checkpoint_dir")
 _IMAGE = flags.DEFINE_string("image", None, "The image.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Where the denoised image goes; its ending says the format.")
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/lgd", "Folder of the training run whose denoiser is used.")

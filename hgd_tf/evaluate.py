@@ -17,6 +17,7 @@ from hgd_tf import cli
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import evaluate_runs
 
+flags.declare_key_flag("checkpoint_dir")
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder of the results; default: the one run's, or runs/comparison."
 )

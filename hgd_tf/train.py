@@ -39,6 +39,7 @@ from hgd_tf.training.strategy import STRATEGIES
 
 DEFAULTS, EXPERIMENT_DEFAULTS = TrainConfig(ExperimentConfig()), ExperimentConfig()
 
+flags.declare_key_flag("checkpoint_dir")
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.", required=True)
 _SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove the run that stands in --run_dir.")

@@ -29,7 +29,7 @@ class _Storage(NamedTuple):
 
     dtype: np.dtype
     key: str
-    count: int
+    length: int
 
 
 class _Tensor(NamedTuple):
@@ -81,9 +81,11 @@ def _read_zip(file: BinaryIO) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
 
     def storage(wanted: _Storage) -> np.ndarray:
         name = f"{root}data/{wanted.key}"
-        entry, expected = archive.getinfo(name), wanted.count * wanted.dtype.itemsize
+        entry, expected = archive.getinfo(name), wanted.length * wanted.dtype.itemsize
         if entry.compress_size != expected or entry.compress_type != zipfile.ZIP_STORED:
-            raise CheckpointError(f"expected {expected} bytes, not compressed, in {name}, received {entry.compress_size}")
+            raise CheckpointError(
+                f"expected {expected} bytes, not compressed, in {name}, received {entry.compress_size}"
+            )
         return np.frombuffer(archive.read(name), wanted.dtype)
 
     return _Unpickler(io.BytesIO(archive.read(pickles[0]))).load(), storage
@@ -106,9 +108,9 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Callable[[_Storage], np.ndarray]]
         if key not in unpickler.storages:
             raise CheckpointError(f"holds a storage {key!r} that nothing names")
         storage = unpickler.storages[key]
-        count, size = int.from_bytes(file.read(8), "little"), storage.count * storage.dtype.itemsize
-        if count != storage.count or size > end - file.tell():
-            raise CheckpointError(f"is truncated: expected {storage.count} values in storage {key!r}")
+        count, size = int.from_bytes(file.read(8), "little"), storage.length * storage.dtype.itemsize
+        if count != storage.length or size > end - file.tell():
+            raise CheckpointError(f"is truncated: expected {storage.length} values in storage {key!r}")
         arrays[key] = np.frombuffer(file.read(size), storage.dtype)
     return content, lambda storage: arrays[storage.key]
 
@@ -135,7 +137,9 @@ def _array(name: str, tensor: _Tensor, storages: Callable[[_Storage], np.ndarray
     if count == 0:
         return np.empty(tensor.shape, storage.dtype)
     if last >= len(storage) or count > len(storage):
-        raise CheckpointError(f"{name} of shape {tensor.shape} does not lie within its storage of {len(storage)} values")
+        raise CheckpointError(
+            f"{name} of shape {tensor.shape} does not lie within its storage of {len(storage)} values"
+        )
     byte_strides = [stride * storage.itemsize for stride in tensor.strides]
     return np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.shape, byte_strides, writeable=False).copy()
 
@@ -185,9 +189,7 @@ def _admitted() -> dict[tuple[str, str], Any]:
     class OrderedDict(collections.OrderedDict):
         """An ordered mapping whose class a file may change without harm."""
 
-    storage_types = {
-        (module, name): np.dtype(dtype) for module in STORAGE_MODULES for name, dtype in DTYPES.items()
-    }
+    storage_types = {(module, name): np.dtype(dtype) for module in STORAGE_MODULES for name, dtype in DTYPES.items()}
     return {
         ("collections", "OrderedDict"): OrderedDict,
         ("argparse", "Namespace"): Namespace,

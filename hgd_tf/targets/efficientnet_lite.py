@@ -89,9 +89,7 @@ def _block(x, scope: str, stage: Stage, filters: int, stride: int):
     if stage.expansion > 1:
         y = _conv(x, stage.expansion * x.shape[-1], 1, 1, f"{scope}.expand_conv")
         y = _relu6(_batch_norm(y, f"{scope}.bn0"), f"{scope}.bn0.relu6")
-    y = layers.DepthwiseConv2D(
-        stage.kernel, stride, padding="same", use_bias=False, name=f"{scope}.depthwise_conv"
-    )(y)
+    y = layers.DepthwiseConv2D(stage.kernel, stride, padding="same", use_bias=False, name=f"{scope}.depthwise_conv")(y)
     y = _relu6(_batch_norm(y, f"{scope}.bn1"), f"{scope}.bn1.relu6")
     y = _batch_norm(_conv(y, filters, 1, 1, f"{scope}.project_conv"), f"{scope}.bn2")
     return layers.Add(name=f"{scope}.add")([x, y]) if y.shape == x.shape else y

@@ -35,7 +35,7 @@ def fold_batch_norm(network: tf.keras.Model) -> tf.keras.Model:
     return folded
 
 
-def _folds(network: tf.keras.Model) -> dict[str, layers.BatchNormalization]:
+def _folds(network: tf.keras.Model) -> dict[str, tf.keras.layers.BatchNormalization]:
     """The name of each convolution that can take over a batch normalization, and which."""
     consumers: dict[int, list[tf.keras.layers.Layer]] = {}
     for layer in network.layers:
@@ -52,7 +52,7 @@ def _folds(network: tf.keras.Model) -> dict[str, layers.BatchNormalization]:
     return folds
 
 
-def _folded_weights(convolution: tf.keras.layers.Layer, norm: layers.BatchNormalization) -> list[np.ndarray]:
+def _folded_weights(convolution: tf.keras.layers.Layer, norm: tf.keras.layers.BatchNormalization) -> list[np.ndarray]:
     kernel, *bias = convolution.get_weights()
     mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
     scale = (norm.gamma.numpy() if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)

@@ -28,9 +28,7 @@ Build = Callable[[int], tf.keras.Model]
 def _imagenet(
     build: Build, image_size: int, parameters: int, accuracy: float, role: str, published: Published
 ) -> TargetSpec:
-    return TargetSpec(
-        build, image_size, RGB, IMAGENET_CLASSES, parameters, accuracy, role=role, published=published
-    )
+    return TargetSpec(build, image_size, RGB, IMAGENET_CLASSES, parameters, accuracy, role=role, published=published)
 
 
 def _inception(build: Build, parameters: int, accuracy: float, archive: str, checkpoint: str, role: str) -> TargetSpec:

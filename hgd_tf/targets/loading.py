@@ -69,7 +69,7 @@ def build_target(name: str, image_size: Optional[int] = None) -> tf.keras.Model:
     """
     spec = target_spec(name)
     try:
-        return spec.build(image_size=image_size or spec.image_size)
+        return spec.build(image_size or spec.image_size)
     except ValueError as error:
         raise TargetError(f"{name} cannot be built for images of side {image_size}: {error}") from error
 

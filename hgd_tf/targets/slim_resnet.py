@@ -64,7 +64,9 @@ def _unit_v1(x, unit: str, width: int, stride: int):
     if x.shape[-1] == EXPANSION * width:
         shortcut = _subsampled(x, stride, f"{scope}/shortcut")
     else:
-        shortcut = _batch_norm(_conv(x, EXPANSION * width, 1, stride, f"{scope}/shortcut"), f"{scope}/shortcut/BatchNorm")
+        shortcut = _batch_norm(
+            _conv(x, EXPANSION * width, 1, stride, f"{scope}/shortcut"), f"{scope}/shortcut/BatchNorm"
+        )
     residual = _normalized_conv(x, width, 1, 1, f"{scope}/conv1")
     residual = _normalized_conv(residual, width, 3, stride, f"{scope}/conv2")
     residual = _batch_norm(_conv(residual, EXPANSION * width, 1, 1, f"{scope}/conv3"), f"{scope}/conv3/BatchNorm")

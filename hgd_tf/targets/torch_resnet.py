@@ -86,5 +86,5 @@ def definition_order(names: Sequence[str]) -> list[str]:
 
 
 def _unit_of(name: str) -> str:
-    """"layer1.0.conv2" is in unit "layer1.0", "conv1" in "conv1"."""
+    """ "layer1.0.conv2" is in unit "layer1.0", "conv1" in "conv1"."""
     return ".".join(name.split(".")[:2])

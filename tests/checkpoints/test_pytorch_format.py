@@ -302,7 +302,7 @@ def test_another_zip_is_named(read):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("word/document.xml", "<x/>")
-    with pytest.raises(CheckpointError, match="a zip archive without one data.pkl"):
+    with pytest.raises(CheckpointError, match=r"a zip archive without one data\.pkl"):
         read(out.getvalue())
 
 
@@ -354,7 +354,9 @@ def test_a_malicious_file_of_pytorchs_own_writes_nothing(tmp_path, new_format, c
             return callable_, (python if callable_ in (eval, exec) else f"touch {victim}",)
 
     path = tmp_path / "weights.pth"
-    torch.save({"state_dict": {"w": torch.ones(2)}, "args": Malicious()}, path, _use_new_zipfile_serialization=new_format)
+    torch.save(
+        {"state_dict": {"w": torch.ones(2)}, "args": Malicious()}, path, _use_new_zipfile_serialization=new_format
+    )
     with pytest.raises(CheckpointError, match=rf"refused: it would load \w+\.{callable_.__name__}"):
         read_pytorch(path)
     assert not victim.exists()
