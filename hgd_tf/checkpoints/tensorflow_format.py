@@ -16,7 +16,7 @@ import tensorflow as tf
 from hgd_tf.errors import CheckpointError
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
-READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, OSError, UnicodeDecodeError)
+READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, OSError, IndexError)  # the reader's are not OpErrors alone
 
 
 class TensorFlowCheckpoint(Mapping):

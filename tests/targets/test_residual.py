@@ -1,0 +1,62 @@
+"""The layers of residual networks, against dense convolutions and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgd_tf.targets.residual import GroupedConv2D, ScaledAdd, grouped_convolution
+
+
+def _dense_kernel(kernel: np.ndarray, groups: int) -> np.ndarray:
+    """The kernel of the ungrouped convolution that does the same: zero between groups."""
+    size, _, inputs, filters = kernel.shape
+    dense = np.zeros((size, size, inputs * groups, filters), np.float32)
+    for group in range(groups):
+        outputs = slice(group * filters // groups, (group + 1) * filters // groups)
+        dense[:, :, group * inputs : (group + 1) * inputs, outputs] = kernel[..., outputs]
+    return dense
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("stride, padding, side", [(1, "SAME", 7), (2, "VALID", 9), (2, "VALID", 8), (3, "VALID", 11)])
+def test_values_and_gradients_are_the_dense_convolutions(stride, padding, side, compiled):
+    generator = np.random.default_rng(0)
+    groups, inputs, filters = 4, 3, 8
+    images = tf.constant(generator.normal(size=(2, side, side + 1, groups * inputs)).astype(np.float32))
+    kernel = tf.constant(generator.normal(size=(3, 3, inputs, filters)).astype(np.float32))
+
+    def gradients(convolve, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch([images, kernel])
+            outputs = convolve(images, kernel)
+            score = tf.reduce_sum(tf.sin(outputs))
+        return outputs, *tape.gradient(score, [images, kernel])
+
+    grouped = tf.function(gradients) if compiled else gradients
+    outputs, by_images, by_kernel = grouped(lambda x, k: grouped_convolution(x, k, stride, padding), kernel)
+    dense = tf.constant(_dense_kernel(kernel.numpy(), groups))
+    expected = gradients(lambda x, k: tf.nn.conv2d(x, k, stride, padding), dense)
+    np.testing.assert_allclose(outputs, expected[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(by_images, expected[1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        _dense_kernel(by_kernel.numpy(), groups), expected[2].numpy() * (dense.numpy() != 0), rtol=1e-4, atol=1e-4
+    )
+    assert np.abs(by_kernel).min() > 0
+
+
+def test_the_layer_keeps_kernel_bias_and_groups_through_saving(tmp_path):
+    images = tf.keras.Input((8, 8, 6))
+    model = tf.keras.Model(images, GroupedConv2D(4, 3, padding="same", groups=2, bias_initializer="ones")(images))
+    model.save(tmp_path / "grouped.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "grouped.keras")
+    assert [weight.shape for weight in loaded.get_weights()] == [(3, 3, 3, 4), (4,)]
+    inputs = np.random.default_rng(0).normal(size=(2, 8, 8, 6)).astype(np.float32)
+    dense = tf.nn.conv2d(inputs, _dense_kernel(model.get_weights()[0], 2), 1, "SAME") + 1.0
+    np.testing.assert_allclose(loaded(inputs), dense, rtol=1e-4, atol=1e-5)
+
+
+def test_the_scaled_sum_is_by_hand():
+    outputs = ScaledAdd(scale=0.2)([tf.constant([[1.0, 2.0]]), tf.constant([[10.0, -10.0]])])
+    np.testing.assert_allclose(outputs, [[3.0, 0.0]])
