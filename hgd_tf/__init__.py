@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hgd_tf.attacks import SignGradientAttack, ifgsm_steps
     from hgd_tf.defenses import Defense, load_defense, save_defense
-    from hgd_tf.denoisers import dae, dunet, gaussian, median
+    from hgd_tf.denoisers import dae, dunet, gaussian, load_official_denoiser, median
     from hgd_tf.targets import Target, load_target
 
 __version__ = "0.1.0"
@@ -30,6 +30,7 @@ _HOMES = {
     "gaussian": "hgd_tf.denoisers",
     "ifgsm_steps": "hgd_tf.attacks",
     "load_defense": "hgd_tf.defenses",
+    "load_official_denoiser": "hgd_tf.denoisers",
     "load_target": "hgd_tf.targets",
     "median": "hgd_tf.denoisers",
     "save_defense": "hgd_tf.defenses",
@@ -44,6 +45,7 @@ __all__ = [
     "gaussian",
     "ifgsm_steps",
     "load_defense",
+    "load_official_denoiser",
     "load_target",
     "median",
     "save_defense",

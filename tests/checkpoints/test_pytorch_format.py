@@ -316,6 +316,7 @@ def test_a_folder_is_no_file(tmp_path):
         read_pytorch(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new_format", [False, True])
 def test_a_file_of_pytorchs_own_comes_out_as_it_loads_it(tmp_path, new_format):
     torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -342,6 +343,7 @@ def test_a_file_of_pytorchs_own_comes_out_as_it_loads_it(tmp_path, new_format):
         np.testing.assert_array_equal(received[name], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new_format", [False, True])
 @pytest.mark.parametrize("callable_", [os.system, subprocess.getoutput, builtins.exec, builtins.eval])
 def test_a_malicious_file_of_pytorchs_own_writes_nothing(tmp_path, new_format, callable_):

@@ -94,6 +94,7 @@ def _save(torch, path, prefix: str, new_format: bool = False, **more):
     torch.save(state, path, _use_new_zipfile_serialization=new_format)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "preprocessing, prefix, new_format",
     [("inception", "net.denoise.", False), ("torch", "net.denoise.0.", True), ("inception", "module.", True)],
@@ -111,6 +112,7 @@ def test_it_denoises_as_the_authors_network(torch, tmp_path, preprocessing, pref
     assert np.abs(denoised - expected).max() < 1e-4 * noise.max()
 
 
+@pytest.mark.slow
 def test_the_targets_tensors_beside_it_do_not_matter(torch, tmp_path):
     _save(torch, tmp_path / "a.ckpt", "net.denoise.", **{"net.conv1.weight": torch.ones(64, 3, 7, 7)})
     assert load_official_denoiser(tmp_path / "a.ckpt").count_params() == dunet().count_params()
@@ -122,6 +124,7 @@ def test_a_file_without_a_denoiser_is_named(monkeypatch, tmp_path):
         load_official_denoiser(tmp_path / "a.ckpt")
 
 
+@pytest.mark.slow
 def test_a_narrower_denoiser_is_named(torch, tmp_path):
     path = tmp_path / "a.ckpt"
     _save(torch, path, "net.denoise.", **{"net.denoise.fwd.0.0.conv.weight": torch.ones(32, 3, 3, 3)})

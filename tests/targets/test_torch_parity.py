@@ -69,6 +69,11 @@ def _outputs(torch, network, last_maps, inputs) -> dict[str, np.ndarray]:
     return {"features": maps[0].numpy().transpose(0, 2, 3, 1), "logits": logits}
 
 
+def _denoiser(torch, prefix: str) -> dict:
+    """Tensors of a denoiser, as the authors' files have them beside the target's."""
+    return {f"{prefix}fwd.0.0.conv.weight": torch.ones(64, 3, 3, 3), f"{prefix}final.weight": torch.ones(3, 64, 1, 1)}
+
+
 @pytest.mark.parametrize("new_format", [False, True], ids=["legacy", "zip"])
 @pytest.mark.parametrize("name", list(PYTORCHCV))
 def test_the_outputs_are_pytorchcvs(torch, tmp_path, relative_error, name, new_format):
@@ -78,8 +83,9 @@ def test_the_outputs_are_pytorchcvs(torch, tmp_path, relative_error, name, new_f
     module, function, arguments, normalization = PYTORCHCV[name]
     network = getattr(importlib.import_module(f"pytorchcv.models.{module}"), function)(**arguments)
     network = _randomized(torch, network)
-    path = tmp_path / "weights.pth"
-    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=new_format)
+    path = tmp_path / "denoise_014.ckpt"
+    weights = {f"net.{key}": value for key, value in network.state_dict().items()} | _denoiser(torch, "net.denoise.0.")
+    torch.save({"epoch": 14, "state_dict": weights}, path, _use_new_zipfile_serialization=new_format)
     target = load_target(name, str(path))
     size = target.image_size
     images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
@@ -109,7 +115,7 @@ def test_torchvisions_names_are_found_behind_any_prefix(torch, tmp_path, name):
     first_unit = ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "downsample.0", "downsample.1"]
     path = tmp_path / "named.pth"
     shuffled = {f"module.net.{key}": torch.from_numpy(value.copy()) for key, value in reversed(by_name.items())}
-    torch.save({"state_dict": shuffled}, path)
+    torch.save({"state_dict": shuffled | _denoiser(torch, "module.net.denoise.")}, path)
     from_names = load_target(name, str(path))
 
     def order(key):
