@@ -25,7 +25,7 @@ import torch.fx.experimental.optimization as fx_optimization
 from absl import app, flags
 
 from hgd_tf.targets import Target, build_target
-from hgd_tf.targets.folding import fold_batch_norm
+from hgd_tf.targets.freezing import frozen_copy
 
 _NETWORKS = flags.DEFINE_list(
     "networks", ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "inception_v3"], "Which."
@@ -36,7 +36,7 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images a call.", 1)
 
 
 def ours(name: str) -> dict:
-    target = Target(fold_batch_norm(build_target(name)), name=name)
+    target = Target(frozen_copy(build_target(name)), name=name)
 
     @tf.function
     def forward(images):

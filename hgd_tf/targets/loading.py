@@ -9,7 +9,7 @@ from typing import Optional, Union
 import tensorflow as tf
 
 from hgd_tf.errors import CheckpointError, TargetError
-from hgd_tf.targets.folding import fold_batch_norm
+from hgd_tf.targets.freezing import frozen_copy
 from hgd_tf.targets.published import find_published, load_published, missing_message
 from hgd_tf.targets.registry import TARGETS, shipped_weights, target_spec
 from hgd_tf.targets.target import Target, TargetSource
@@ -95,7 +95,7 @@ def _load_registered(
 ) -> Target:
     network = load_network(name, checkpoint, image_size, checkpoint_dir)
     if target_spec(name).published is not None:
-        network = fold_batch_norm(network)
+        network = frozen_copy(network)
     return Target(network, name=name, source=TargetSource(name, checkpoint, image_size))
 
 

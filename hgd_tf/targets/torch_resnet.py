@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from hgd_tf.normalization import TORCH
+from hgd_tf.targets.convolution import InputGradientConv2D
 from hgd_tf.targets.outputs import IMAGENET_CLASSES, responses, rgb_images
-from hgd_tf.targets.residual import GroupedConv2D
 
 layers = tf.keras.layers
 
@@ -70,7 +70,7 @@ def _conv(x, filters: int, kernel: int, stride: int, name: str, norm: str, group
     padding = "same"
     if stride > 1 and kernel > 1:
         x, padding = layers.ZeroPadding2D(kernel // 2, name=f"{name}.pad")(x), "valid"
-    layer, options = (GroupedConv2D, {"groups": groups}) if groups > 1 else (layers.Conv2D, {})
+    layer, options = (InputGradientConv2D, {"groups": groups}) if groups > 1 else (layers.Conv2D, {})
     x = layer(filters, kernel, stride, padding=padding, use_bias=False, name=name, **options)(x)
     return layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=norm)(x)
 

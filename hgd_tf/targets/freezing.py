@@ -1,17 +1,19 @@
-"""Batch normalization of a frozen network, folded into the convolutions before it."""
+"""A frozen network made quicker: batch normalization folded away, quick gradients by the input."""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
 
+from hgd_tf.targets.convolution import InputGradientConv2D
+
 layers = tf.keras.layers
 
 FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D)
 
 
-def fold_batch_norm(network: tf.keras.Model) -> tf.keras.Model:
-    """A copy of a functional model that answers the same in inference mode, up to rounding, in less time.
+def frozen_copy(network: tf.keras.Model) -> tf.keras.Model:
+    """A copy of a functional model that answers the same in inference mode, up to rounding, with quicker gradients.
 
     A convolution whose only successor is a batch normalization takes over its scale, mean and shift; the normalization
     becomes the identity, so that every layer keeps its name. What stands elsewhere, as in pre-activation networks,
@@ -24,7 +26,8 @@ def fold_batch_norm(network: tf.keras.Model) -> tf.keras.Model:
         if layer.name in normalizations:
             return layers.Activation("linear", name=layer.name)
         config = layer.get_config()
-        return type(layer).from_config({**config, "use_bias": True} if layer.name in folds else config)
+        kind = InputGradientConv2D if _admits_quick_gradient(layer) else type(layer)
+        return kind.from_config({**config, "use_bias": True} if layer.name in folds else config)
 
     folded = tf.keras.models.clone_model(network, clone_function=clone)
     for layer in network.layers:
@@ -33,6 +36,13 @@ def fold_batch_norm(network: tf.keras.Model) -> tf.keras.Model:
         elif layer.name not in normalizations:
             folded.get_layer(layer.name).set_weights(layer.get_weights())
     return folded
+
+
+def _admits_quick_gradient(layer: tf.keras.layers.Layer) -> bool:
+    if type(layer) is not layers.Conv2D or layer.activation is not tf.keras.activations.linear:
+        return False
+    fits = layer.padding == "valid" or all(size % 2 == 1 for size in layer.kernel_size)
+    return fits and layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
 
 
 def _folds(network: tf.keras.Model) -> dict[str, tf.keras.layers.BatchNormalization]:

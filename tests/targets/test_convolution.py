@@ -1,4 +1,4 @@
-"""The layers of residual networks, against dense convolutions and by hand."""
+"""Convolutions with gradients of their own, against TensorFlow's, and the scaled sum by hand."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hgd_tf.targets.residual import GroupedConv2D, ScaledAdd, grouped_convolution
+from hgd_tf.targets.convolution import InputGradientConv2D, convolution
+from hgd_tf.targets.residual import ScaledAdd
 
 
 def _dense_kernel(kernel: np.ndarray, groups: int) -> np.ndarray:
     """The kernel of the ungrouped convolution that does the same: zero between groups."""
-    size, _, inputs, filters = kernel.shape
-    dense = np.zeros((size, size, inputs * groups, filters), np.float32)
+    height, width, inputs, filters = kernel.shape
+    dense = np.zeros((height, width, inputs * groups, filters), np.float32)
     for group in range(groups):
         outputs = slice(group * filters // groups, (group + 1) * filters // groups)
         dense[:, :, group * inputs : (group + 1) * inputs, outputs] = kernel[..., outputs]
@@ -20,12 +21,13 @@ def _dense_kernel(kernel: np.ndarray, groups: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("groups, size", [(4, (3, 3)), (1, (1, 1)), (1, (1, 7)), (2, (5, 3))])
 @pytest.mark.parametrize("stride, padding, side", [(1, "SAME", 7), (2, "VALID", 9), (2, "VALID", 8), (3, "VALID", 11)])
-def test_values_and_gradients_are_the_dense_convolutions(stride, padding, side, compiled):
+def test_values_and_gradients_are_the_dense_convolutions(stride, padding, side, groups, size, compiled):
     generator = np.random.default_rng(0)
-    groups, inputs, filters = 4, 3, 8
+    inputs, filters = 3, 8
     images = tf.constant(generator.normal(size=(2, side, side + 1, groups * inputs)).astype(np.float32))
-    kernel = tf.constant(generator.normal(size=(3, 3, inputs, filters)).astype(np.float32))
+    kernel = tf.constant(generator.normal(size=(*size, inputs, filters)).astype(np.float32))
 
     def gradients(convolve, kernel):
         with tf.GradientTape() as tape:
@@ -35,7 +37,7 @@ def test_values_and_gradients_are_the_dense_convolutions(stride, padding, side, 
         return outputs, *tape.gradient(score, [images, kernel])
 
     grouped = tf.function(gradients) if compiled else gradients
-    outputs, by_images, by_kernel = grouped(lambda x, k: grouped_convolution(x, k, stride, padding), kernel)
+    outputs, by_images, by_kernel = grouped(lambda x, k: convolution(x, k, stride, padding), kernel)
     dense = tf.constant(_dense_kernel(kernel.numpy(), groups))
     expected = gradients(lambda x, k: tf.nn.conv2d(x, k, stride, padding), dense)
     np.testing.assert_allclose(outputs, expected[0], rtol=1e-4, atol=1e-4)
@@ -46,9 +48,20 @@ def test_values_and_gradients_are_the_dense_convolutions(stride, padding, side, 
     assert np.abs(by_kernel).min() > 0
 
 
+@pytest.mark.parametrize("normalized", [False, True], ids=["bias", "batch normalization"])
+def test_compiled_with_what_follows_it_answers_as_alone(normalized, relative_error):
+    """TensorFlow would fuse these, and its fused kernel has no groups."""
+    images = tf.keras.Input((8, 8, 6))
+    x = InputGradientConv2D(8, 3, padding="same", groups=2, use_bias=not normalized, bias_initializer="ones")(images)
+    x = tf.keras.layers.BatchNormalization()(x) if normalized else x
+    model = tf.keras.Model(images, tf.keras.layers.ReLU()(x))
+    inputs = tf.random.stateless_normal((2, 8, 8, 6), (0, 0))
+    assert relative_error(tf.function(model)(inputs, training=False), model(inputs, training=False)) < 1e-5
+
+
 def test_the_layer_keeps_kernel_bias_and_groups_through_saving(tmp_path):
     images = tf.keras.Input((8, 8, 6))
-    model = tf.keras.Model(images, GroupedConv2D(4, 3, padding="same", groups=2, bias_initializer="ones")(images))
+    model = tf.keras.Model(images, InputGradientConv2D(4, 3, padding="same", groups=2, bias_initializer="ones")(images))
     model.save(tmp_path / "grouped.keras")
     loaded = tf.keras.models.load_model(tmp_path / "grouped.keras")
     assert [weight.shape for weight in loaded.get_weights()] == [(3, 3, 3, 4), (4,)]

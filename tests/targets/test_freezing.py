@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.targets.folding import fold_batch_norm
-from hgd_tf.targets.residual import GroupedConv2D
+from hgd_tf.targets.convolution import InputGradientConv2D
+from hgd_tf.targets.freezing import frozen_copy
 
 layers = tf.keras.layers
 
@@ -21,7 +21,7 @@ def _network() -> tf.keras.Model:
     x = layers.ReLU()(layers.BatchNormalization(scale=False, center=False, name="biased_norm")(x))
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, name="depthwise")(x)
     x = layers.BatchNormalization(epsilon=1e-5, name="depthwise_norm")(x)
-    x = GroupedConv2D(8, 3, padding="same", groups=4, use_bias=False, name="grouped")(x)
+    x = InputGradientConv2D(8, 3, padding="same", groups=4, use_bias=False, name="grouped")(x)
     x = layers.BatchNormalization(name="grouped_norm")(x)
     x = layers.Conv2D(8, 1, activation="relu", name="activated")(x)
     x = layers.BatchNormalization(name="activated_norm")(x)
@@ -34,7 +34,7 @@ def _network() -> tf.keras.Model:
 
 def test_answers_and_gradients_stay(randomize, relative_error):
     network = randomize(_network())
-    folded = fold_batch_norm(network)
+    folded = frozen_copy(network)
     images = tf.constant(np.random.default_rng(0).normal(size=(3, 12, 12, 4)).astype(np.float32))
     results = []
     for model in (network, folded):
@@ -50,7 +50,7 @@ def test_answers_and_gradients_stay(randomize, relative_error):
 def test_only_what_follows_a_lone_convolution_is_folded(randomize):
     network = randomize(_network())
     before = [weight.copy() for weight in network.get_weights()]
-    folded = fold_batch_norm(network)
+    folded = frozen_copy(network)
     kept = {layer.name for layer in folded.layers if isinstance(layer, layers.BatchNormalization)}
     assert kept == {"first", "activated_norm", "shared_norm", "response_norm"}
     assert [layer.name for layer in folded.layers] == [layer.name for layer in network.layers]
@@ -64,6 +64,6 @@ def test_a_fold_is_by_hand():
     network = tf.keras.Model(images, layers.BatchNormalization(epsilon=0.0, name="norm")(x))
     network.get_layer("conv").set_weights([np.full((1, 1, 1, 1), 6.0), np.array([5.0])])
     network.get_layer("norm").set_weights([np.array([2.0]), np.array([3.0]), np.array([1.0]), np.array([4.0])])
-    kernel, bias = fold_batch_norm(network).get_layer("conv").get_weights()
+    kernel, bias = frozen_copy(network).get_layer("conv").get_weights()
     assert kernel.item() == 6.0  # 6 * 2 / sqrt(4)
     assert bias.item() == 7.0  # 3 + (5 - 1) * 2 / sqrt(4)

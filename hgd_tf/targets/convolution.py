@@ -1,0 +1,86 @@
+"""Convolutions whose gradient by the input is a convolution itself."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+PACKAGE = "hgd_tf"
+
+
+@tf.keras.saving.register_keras_serializable(PACKAGE)
+class InputGradientConv2D(tf.keras.layers.Conv2D):
+    """Keras' `Conv2D`, grouped or not, with a quicker gradient by the input on the CPU.
+
+    TensorFlow has no gradient of grouped convolutions on the CPU (Keras compiles them with XLA instead, which takes
+    hundreds of times as long backwards), and that of others takes up to three times as long as a convolution.
+
+    Padding is `valid`, or at stride 1 `same` with a kernel of odd height and width.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = convolution(inputs, tf.convert_to_tensor(self.kernel), self.strides[0], self.padding.upper())
+        return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
+
+
+def convolution(images: tf.Tensor, kernel: tf.Tensor, stride: int, padding: str) -> tf.Tensor:
+    """Convolution with gradients by images and kernel.
+
+    Args:
+      images: (N, H, W, C) float32; H and W are known.
+      kernel: (height, width, C / groups, D).
+      stride: 1 where the padding is "SAME".
+      padding: as in `tf.nn.conv2d`; "SAME" with odd height and width of the kernel.
+
+    Returns:
+      (N, h, w, D).
+    """
+
+    @tf.custom_gradient
+    def convolve(images, kernel):
+        outputs = tf.nn.conv2d(images, kernel, stride, padding)
+        if kernel.shape[2] < images.shape[-1]:
+            # Keeps what follows apart: fused with a bias or a batch normalization, the CPU's kernel has no groups.
+            outputs = tf.ensure_shape(outputs, outputs.shape)
+
+        def gradients(upstream):
+            return (
+                _input_gradient(upstream, images, kernel, stride, padding),
+                _kernel_gradient(upstream, images, kernel, stride, padding),
+            )
+
+        return outputs, gradients
+
+    return convolve(images, kernel)
+
+
+def _input_gradient(upstream, images, kernel, stride: int, padding: str):
+    """The upstream gradient, spread out by the stride and convolved with the kernel turned around in each group."""
+    height, width, group_inputs, filters = kernel.shape
+    groups = images.shape[-1] // group_inputs
+    turned = tf.reshape(kernel[::-1, ::-1], (height, width, group_inputs, groups, filters // groups))
+    turned = tf.reshape(tf.transpose(turned, (0, 1, 4, 3, 2)), (height, width, filters // groups, images.shape[-1]))
+    if stride > 1:
+        upstream = _spread(upstream, stride)
+    if padding == "SAME":
+        return tf.nn.conv2d(upstream, turned, 1, "SAME")
+    below, right = (images.shape[axis] - upstream.shape[axis] for axis in (1, 2))
+    upstream = tf.pad(upstream, ((0, 0), (height - 1, below), (width - 1, right), (0, 0)))
+    return tf.nn.conv2d(upstream, turned, 1, "VALID")
+
+
+def _spread(maps, stride: int):
+    """Zeros between the values: (N, h, w, C) to (N, (h - 1) * stride + 1, (w - 1) * stride + 1, C)."""
+    _, height, width, channels = maps.shape
+    spaced = tf.pad(maps[:, :, None, :, None], ((0, 0), (0, 0), (0, stride - 1), (0, 0), (0, stride - 1), (0, 0)))
+    spaced = tf.reshape(spaced, (-1, height * stride, width * stride, channels))
+    return spaced[:, : (height - 1) * stride + 1, : (width - 1) * stride + 1]
+
+
+def _kernel_gradient(upstream, images, kernel, stride: int, padding: str):
+    """Every patch of the input times the gradient of what it became, group by group."""
+    height, width, group_inputs, filters = kernel.shape
+    groups = images.shape[-1] // group_inputs
+    patches = tf.image.extract_patches(images, (1, height, width, 1), (1, stride, stride, 1), (1, 1, 1, 1), padding)
+    patches = tf.reshape(patches, (-1, height * width, groups, group_inputs))
+    upstream = tf.reshape(upstream, (-1, groups, filters // groups))
+    return tf.reshape(tf.einsum("pkgi,pgo->kigo", patches, upstream), kernel.shape)
