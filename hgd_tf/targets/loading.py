@@ -94,7 +94,7 @@ def _load_registered(
     name: str, checkpoint: Optional[str], image_size: Optional[int], checkpoint_dir: Optional[str]
 ) -> Target:
     network = load_network(name, checkpoint, image_size, checkpoint_dir)
-    if target_spec(name).published is not None:
+    if target_spec(name).published is not None:  # it rounds differently: the small ones' results are of the plain ones
         network = frozen_copy(network)
     return Target(network, name=name, source=TargetSource(name, checkpoint, image_size))
 

