@@ -15,9 +15,9 @@ FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D)
 def frozen_copy(network: tf.keras.Model) -> tf.keras.Model:
     """A copy of a functional model that answers the same in inference mode, up to rounding, with quicker gradients.
 
-    It is for inference: its moving statistics are gone. A convolution whose only successor is a batch normalization takes over its scale, mean and shift; the normalization
-    becomes the identity, so that every layer keeps its name. What stands elsewhere, as in pre-activation networks,
-    stays.
+    It is for inference: its moving statistics are gone. A convolution whose only successor is a batch normalization
+    takes over its scale, mean and shift; the normalization becomes the identity, so that every layer keeps its name.
+    What stands elsewhere, as in pre-activation networks, stays.
     """
     folds = _folds(network)
     normalizations = {norm.name for norm in folds.values()}
