@@ -24,7 +24,7 @@ def panels(run_dir: str) -> tuple[np.ndarray, list[tuple[str, np.ndarray, np.nda
     """True labels, and for each row its title, images (N, 28, 28) and classes (N,)."""
     defense = hgd_tf.load_defense(run_dir)
     clean, labels = load_fashion_mnist().test.head(COUNT)
-    attacked = hgd_tf.SignGradientAttack([defense.target])(clean, EPSILON).numpy()
+    attacked = hgd_tf.SignGradientAttack([defense.target])(clean, EPSILON)
     undefended = hgd_tf.Defense(None, defense.target)
     denoised = defense.denoise(attacked).numpy()
     answers = [undefended(clean), undefended(attacked), defense(attacked)]

@@ -11,7 +11,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hgd_tf.attacks import SignGradientAttack, ifgsm_steps
+    from hgd_tf.attacks import (
+        SignGradientAttack,
+        adaptive_ifgsm,
+        decayed_ifgsm,
+        fgsm,
+        ifgsm,
+        momentum_ifgsm,
+        no_op,
+        projected_gradient_descent,
+        sign_noise,
+    )
     from hgd_tf.defenses import Defense, load_defense, save_defense
     from hgd_tf.denoisers import dae, dunet, gaussian, load_official_denoiser, median
     from hgd_tf.targets import Target, load_target
@@ -25,30 +35,44 @@ _HOMES = {
     "Defense": "hgd_tf.defenses",
     "SignGradientAttack": "hgd_tf.attacks",
     "Target": "hgd_tf.targets",
+    "adaptive_ifgsm": "hgd_tf.attacks",
     "dae": "hgd_tf.denoisers",
+    "decayed_ifgsm": "hgd_tf.attacks",
     "dunet": "hgd_tf.denoisers",
+    "fgsm": "hgd_tf.attacks",
     "gaussian": "hgd_tf.denoisers",
-    "ifgsm_steps": "hgd_tf.attacks",
+    "ifgsm": "hgd_tf.attacks",
     "load_defense": "hgd_tf.defenses",
     "load_official_denoiser": "hgd_tf.denoisers",
     "load_target": "hgd_tf.targets",
     "median": "hgd_tf.denoisers",
+    "momentum_ifgsm": "hgd_tf.attacks",
+    "no_op": "hgd_tf.attacks",
+    "projected_gradient_descent": "hgd_tf.attacks",
     "save_defense": "hgd_tf.defenses",
+    "sign_noise": "hgd_tf.attacks",
 }
 
 __all__ = [
     "Defense",
     "SignGradientAttack",
     "Target",
+    "adaptive_ifgsm",
     "dae",
+    "decayed_ifgsm",
     "dunet",
+    "fgsm",
     "gaussian",
-    "ifgsm_steps",
+    "ifgsm",
     "load_defense",
     "load_official_denoiser",
     "load_target",
     "median",
+    "momentum_ifgsm",
+    "no_op",
+    "projected_gradient_descent",
     "save_defense",
+    "sign_noise",
 ]
 
 

@@ -32,6 +32,24 @@ def replacing(path: Union[str, Path]) -> Iterator[str]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Union[str, Path]) -> None:
+    """Removes what killed processes of this machine left of `replacing`, in the folder and below."""
+    for path in Path(folder).rglob(".*.tmp.*"):
+        owner = path.name.split(".")[1]
+        if owner.isdigit() and not _is_running(int(owner)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def write_json(path: Union[str, Path], value: Any) -> None:
     """Writes `value` as indented JSON."""
     with replacing(path) as temporary:

@@ -1,22 +1,35 @@
 """Attacks within an L-infinity ball, the recipes of the paper's sets, and the sets themselves."""
 
-from hgd_tf.attacks.craft import craft, draw_epsilon
-from hgd_tf.attacks.recipes import TEST_SETS, TRAIN_SET, VALIDATION_SET, Recipe, Roles, bind
-from hgd_tf.attacks.sets import AttackedSet, SetCrafter
-from hgd_tf.attacks.sign_gradient import SignGradientAttack, ifgsm_steps, projected_gradient_descent_steps
+from hgd_tf.attacks.methods import (
+    METHODS,
+    adaptive_ifgsm,
+    decayed_ifgsm,
+    fgsm,
+    ifgsm,
+    momentum_ifgsm,
+    no_op,
+    projected_gradient_descent,
+    sign_noise,
+)
+from hgd_tf.attacks.recipes import TEST_SETS, TRAIN_SET, VALIDATION_SET, Recipe, Roles, bind, draw_epsilon
+from hgd_tf.attacks.sign_gradient import SignGradientAttack
 
 __all__ = [
+    "METHODS",
     "TEST_SETS",
     "TRAIN_SET",
     "VALIDATION_SET",
-    "AttackedSet",
     "Recipe",
     "Roles",
-    "SetCrafter",
     "SignGradientAttack",
+    "adaptive_ifgsm",
     "bind",
-    "craft",
+    "decayed_ifgsm",
     "draw_epsilon",
-    "ifgsm_steps",
-    "projected_gradient_descent_steps",
+    "fgsm",
+    "ifgsm",
+    "momentum_ifgsm",
+    "no_op",
+    "projected_gradient_descent",
+    "sign_noise",
 ]

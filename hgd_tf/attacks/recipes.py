@@ -1,62 +1,83 @@
-"""The paper's sets of attacked images as data: which attack, on which network, with which epsilon (Table 1)."""
+"""The sets of attacked images as data: which attack, on which network, with which epsilon, on which classes."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Union
 
-from hgd_tf.attacks.sign_gradient import Steps, ifgsm_steps
+import numpy as np
+
+from hgd_tf.attacks.methods import METHODS, Method
+from hgd_tf.errors import TargetError
 from hgd_tf.targets import Target
 
 
 class Roles(NamedTuple):
-    """The networks that play Table 1's parts.
+    """The networks that play the paper's parts.
 
     Attributes:
-      target: the network to defend (IncV3).
+      target: the network to defend (Table 1: IncV3).
       members: the attacked ensemble, usually the target among them (IncV3, IncResV2, Res).
       holdout: attacked in the black-box set only (IncV4).
+      named: who plays the networks that appendix D names.
     """
 
     target: Target
     members: tuple[Target, ...]
     holdout: Target
+    named: Mapping[str, Target] = MappingProxyType({})
 
 
-TARGET, EACH_MEMBER, ENSEMBLE, HOLDOUT = "target", "each member", "ensemble", "holdout"
+class Networks(NamedTuple):
+    """Networks that appendix D names, attacked together, and a name for them together."""
+
+    name: str
+    names: tuple[str, ...]
+
+
+TARGET, EACH_MEMBER, ENSEMBLE, HOLDOUT, NOBODY = "target", "each member", "ensemble", "holdout", "nobody"
+Role = Union[str, Networks]
 
 
 class RecipeAttack(NamedTuple):
-    """An attack on a role: its name, its steps in units of epsilon, the attacked role."""
+    """A method, by its name in `METHODS`, and the role that is attacked."""
 
-    name: str
-    steps: Steps
-    role: str
+    method: str
+    role: Role
 
 
 class Recipe(NamedTuple):
-    """A named list of attacks, each with its own draw of every image's epsilon, uniform in lowest..highest."""
+    """A named list of attacks.
+
+    Attributes:
+      name: of the set.
+      attacks: what is done to every image, each with its own draw of the image's epsilon.
+      lowest, highest: bounds of epsilon, an integer drawn uniformly, both included.
+      classes: the part of the classes, in a random order, whose images are attacked: from this fraction to that.
+    """
 
     name: str
     attacks: tuple[RecipeAttack, ...]
     lowest: int
     highest: int
+    classes: tuple[float, float] = (0.0, 1.0)
 
 
 class BoundAttack(NamedTuple):
     """An attack on the networks that play its role."""
 
     name: str
-    steps: Steps
+    method: Method
     models: tuple[Target, ...]
-
-
-def _ifgsm(count: int, role: str) -> RecipeAttack:
-    return RecipeAttack("fgsm" if count == 1 else f"ifgsm{count}", ifgsm_steps(count), role)
 
 
 TRAIN_SET = Recipe(
     "train_set",
-    (_ifgsm(1, EACH_MEMBER), *(_ifgsm(count, ENSEMBLE) for count in (1, 2, 4, 8))),
+    (
+        RecipeAttack("fgsm", EACH_MEMBER),
+        *(RecipeAttack(method, ENSEMBLE) for method in ("fgsm", "ifgsm2", "ifgsm4", "ifgsm8")),
+    ),
     lowest=1,
     highest=16,
 )
@@ -65,28 +86,80 @@ VALIDATION_SET = TRAIN_SET._replace(name="validation_set")
 
 def white_test_set(epsilon: int) -> Recipe:
     """WhiteTestSet of Table 1: attacks on the target, ignorant of any defence."""
-    return Recipe(f"white_eps{epsilon}", (_ifgsm(1, TARGET), _ifgsm(4, ENSEMBLE)), epsilon, epsilon)
+    attacks = (RecipeAttack("fgsm", TARGET), RecipeAttack("ifgsm4", ENSEMBLE))
+    return Recipe(f"white_eps{epsilon}", attacks, epsilon, epsilon)
 
 
 def black_test_set(epsilon: int) -> Recipe:
     """BlackTestSet of Table 1: attacks on a network that no training attack has seen."""
-    return Recipe(f"black_eps{epsilon}", (_ifgsm(1, HOLDOUT), _ifgsm(4, HOLDOUT)), epsilon, epsilon)
+    attacks = (RecipeAttack("fgsm", HOLDOUT), RecipeAttack("ifgsm4", HOLDOUT))
+    return Recipe(f"black_eps{epsilon}", attacks, epsilon, epsilon)
 
 
 TEST_SETS = tuple(test_set(epsilon) for test_set in (white_test_set, black_test_set) for epsilon in (4, 16))
 
+# Table 4: three quarters of the classes to train on, the others to validate and test on.
+SEEN_CLASSES, UNSEEN_CLASSES = (0.0, 0.75), (0.75, 1.0)
+CLASS_SPLIT = (
+    TRAIN_SET._replace(name="seen_classes_train_set", classes=SEEN_CLASSES),
+    VALIDATION_SET._replace(name="unseen_classes_validation_set", classes=UNSEEN_CLASSES),
+    *(recipe._replace(name=f"unseen_classes_{recipe.name}", classes=UNSEEN_CLASSES) for recipe in TEST_SETS),
+)
+
+# What the authors' program trains on: clean images and noise beside Table 1's attacks.
+UNATTACKED = (RecipeAttack("no_op", NOBODY), RecipeAttack("sign_noise", NOBODY))
+TRAIN_MIX = TRAIN_SET._replace(name="train_mix", attacks=(*UNATTACKED, *TRAIN_SET.attacks))
+
+_SEVEN = Networks("x7", ("IncV3", "advV3", "ensV3", "ens4V3", "IncV4", "IncResV2", "ensIncResV2"))
+_EIGHT = Networks("x8", (*_SEVEN.names, "ResNet101"))
+
+APPENDIX_D = Recipe(
+    "appendix_d",
+    (
+        *UNATTACKED,
+        RecipeAttack("fgsm", Networks("IncV3", ("IncV3",))),
+        RecipeAttack("fgsm", Networks("ensV3_advV3", ("ensV3", "advV3"))),
+        RecipeAttack("fgsm", Networks("IncV3_IncV4_ensIncResV2", ("IncV3", "IncV4", "ensIncResV2"))),
+        *(RecipeAttack(method, _SEVEN) for method in ("ifgsm5", "ifgsm10", "ifgsm20")),
+        *(RecipeAttack(method, _EIGHT) for method in ("ifgsm10", "ifgsm20", "difgsm4")),
+        *(RecipeAttack(method, _EIGHT) for method in ("adaifgsm2", "adaifgsm3", "adaifgsm5")),
+    ),
+    lowest=16,
+    highest=16,
+)
+
+RECIPES = {
+    recipe.name: recipe for recipe in (TRAIN_SET, VALIDATION_SET, *TEST_SETS, *CLASS_SPLIT, TRAIN_MIX, APPENDIX_D)
+}
+
 
 def bind(recipe: Recipe, roles: Roles) -> list[BoundAttack]:
-    """The recipe's attacks on actual networks, named after them: for m members, `TRAIN_SET` has m + 4."""
+    """The recipe's attacks on actual networks, named after them: for m members, `TRAIN_SET` has m + 4.
+
+    Raises:
+      TargetError: nobody plays a network that the recipe names.
+    """
     bound = []
     for attack in recipe.attacks:
         for name, models in _players(attack.role, roles):
-            bound.append(BoundAttack(f"{attack.name}_{name}", attack.steps, models))
+            full_name = f"{attack.method}_{name}" if name else attack.method
+            bound.append(BoundAttack(full_name, METHODS[attack.method], models))
     return bound
 
 
-def _players(role: str, roles: Roles) -> list[tuple[str, tuple[Target, ...]]]:
+def _players(role: Role, roles: Roles) -> list[tuple[str, tuple[Target, ...]]]:
+    if isinstance(role, Networks):
+        missing = [name for name in role.names if name not in roles.named]
+        if missing:
+            raise TargetError(f"no network plays {', '.join(missing)}: --networks={missing[0]}=NAME")
+        # A network that plays several parts counts once.
+        return [(role.name, tuple(dict.fromkeys(roles.named[name] for name in role.names)))]
     if role == EACH_MEMBER:
         return [(member.name, (member,)) for member in roles.members]
-    models = {TARGET: (roles.target,), ENSEMBLE: roles.members, HOLDOUT: (roles.holdout,)}[role]
-    return [(ENSEMBLE if role == ENSEMBLE else models[0].name, models)]
+    models = {TARGET: (roles.target,), ENSEMBLE: roles.members, HOLDOUT: (roles.holdout,), NOBODY: ()}[role]
+    return [(ENSEMBLE if role == ENSEMBLE else "".join(model.name for model in models), models)]
+
+
+def draw_epsilon(count: int, lowest: int, highest: int, seed: Union[int, Sequence[int]]) -> np.ndarray:
+    """One integer an image, uniform in [lowest, highest] inclusive (Table 1); int64 of shape (count,)."""
+    return np.random.default_rng(seed).integers(lowest, highest, size=count, endpoint=True)

@@ -1,140 +1,191 @@
-"""The one attack loop: FGSM, iterative FGSM and projected gradient descent are schedules of its steps."""
+"""The one attack loop: every method is a schedule of its steps."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Callable, Optional
+from collections.abc import Iterator, Sequence
+from typing import Callable, Optional, Union
 
 import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.utils import compute_gradient, optimize_linear
 
+from hgd_tf.attacks.methods import FROM_IMAGE, FROM_SIGNS, METHODS, Method, Schedule
+
 Model = Callable[[tf.Tensor], "dict[str, tf.Tensor]"]
-Steps = tuple[float, ...]
 
 UNTARGETED_LABELS = ("predicted", "true")
 TARGETED_LABELS = ("least_likely", "random", "given")
 LABELS = UNTARGETED_LABELS + TARGETED_LABELS
 PIXEL_MAX = 255.0
-
-
-def ifgsm_steps(count: int) -> Steps:
-    """Steps of IFGSM_k (Kurakin et al. 2017): k of epsilon / k. FGSM (Goodfellow et al. 2015) is k = 1."""
-    if count < 1:
-        raise ValueError(f"count must be at least 1, received {count}")
-    return (1.0 / count,) * count
-
-
-def projected_gradient_descent_steps(count: int, fraction: float) -> Steps:
-    """Steps of projected gradient descent (Madry et al. 2018): `count` of `fraction` * epsilon."""
-    return (fraction,) * count
+AUXILIARY_WEIGHT = 0.4
+RUNG_STRIDE = 1 << 40  # keeps the random draws of a method's later schedules apart from those of other images
 
 
 class SignGradientAttack(tf.Module):
     """Moves each pixel along the sign of the loss gradient, inside the epsilon ball and the pixel range.
 
-    The loss is the cross-entropy of the models' mean logits, increased for the label in an untargeted attack and
-    decreased in a targeted one. Every step ends in the L-infinity ball around the image and in [0, 255]; the result
-    is rounded to integer pixels, which stay in the ball since image and epsilon are integers.
+    The loss is the cross-entropy of the models' mean logits, plus 0.4 times that of the mean auxiliary logits of those
+    that have some. It is increased for the label in an untargeted attack and decreased in a targeted one. Every step
+    ends in the L-infinity ball around the image and in [0, 255]; the result is rounded to integer pixels, which stay
+    in the ball since image and epsilon are integers.
+
+    Made in the scope of a `tf.distribute` strategy, as its models must be, an attack shares each batch out over the
+    replicas.
 
     Args:
-      models: attacked together; each maps images (N, H, W, C) in [0, 255] to a dict with `logits` (N, classes).
+      models: attacked together; each maps images (N, H, W, C) in [0, 255] to a dict with `logits` (N, classes) and
+        perhaps `aux_logits` (N, classes). There may be none for methods without steps.
       label: whose cross-entropy is followed. Untargeted: `predicted` (argmax of the models' summed probabilities on
         the clean image, which avoids label leaking; section 2.1) or `true`. Targeted: `least_likely` by the same
         sum, `random` (any class but the predicted one) or `given`.
-      random_start: whether to start from a uniformly random point of the ball.
 
     Raises:
-      ValueError: there is no model, or the label is none of `LABELS`.
+      ValueError: the label is none of `LABELS`.
     """
 
-    def __init__(self, models: Sequence[Model], label: str = "predicted", random_start: bool = False):
+    def __init__(self, models: Sequence[Model], label: str = "predicted"):
         super().__init__()
-        if not models:
-            raise ValueError("expected at least one model to attack, received none")
         if label not in LABELS:
             raise ValueError(f"label must be one of {LABELS}, received {label!r}")
         self.models = list(models)
         self.label = label
         self.targeted = label in TARGETED_LABELS
-        self.random_start = random_start
-        self._model_fn = self._mean_logits  # one object: compute_gradient traces anew for every other one
+        self._strategy = tf.distribute.get_strategy()
+        self._model_fn = self._mean_outputs  # one object: compute_gradient traces anew for every other one
         self._compiled = functools.lru_cache(maxsize=None)(self._compile)
 
     def __call__(
         self,
         images: np.ndarray,
-        epsilon: np.ndarray,
-        steps: Steps = (1.0,),
+        epsilon: Union[int, np.ndarray],
+        method: Method = METHODS["fgsm"],
         labels: Optional[np.ndarray] = None,
         *,
         seed: int = 0,
-        first_index: int = 0,
-    ) -> tf.Tensor:
-        """Attacks a batch.
+        numbers: Optional[np.ndarray] = None,
+        batch_size: Optional[int] = None,
+        on_batch: Callable[[int], None] = lambda count: None,
+    ) -> np.ndarray:
+        """Attacks images.
 
         Args:
           images: uint8 or integer-valued float32, (N, H, W, C), in [0, 255].
           epsilon: integers (N,) or one for all, the L-infinity radius of each image in pixel units.
-          steps: the length of each step, in units of epsilon.
+          method: its schedules are run one after the other, each on the images that have not fooled every model yet.
           labels: int (N,), 0-based; needed where `label` is `true` or `given`.
           seed: of the random start and the random label.
-          first_index: number of the batch's first image in its set; random draws depend on an image's number and the
-            seed alone, not on the batch it is in.
+          numbers: int (N,), of the images in their set; default: 0, 1, …. Random draws depend on an image's number
+            and the seed alone, not on the batch it is in.
+          batch_size: images computed at a time; the last batch may be smaller. None: all of them.
+          on_batch: called with the number of images finished since the last call, for a progress bar.
 
         Returns:
-          uint8 tensor of the images' shape.
+          uint8 array of the images' shape.
 
         Raises:
-          ValueError: labels are needed and absent, or epsilon is negative or no integer.
+          ValueError: labels or models are needed and absent, or epsilon is negative or no integer.
         """
+        labels, epsilon = self._checked(images, epsilon, method, labels)
+        numbers = np.arange(len(images)) if numbers is None else np.asarray(numbers)
+        attacked = np.asarray(images).astype(np.uint8)
+        followed = np.array(labels, np.int64)
+        waiting = np.arange(len(images))
+        for rung, schedule in enumerate(method):
+            seeds = np.stack([np.full(len(images), seed), numbers + rung * RUNG_STRIDE], axis=1)
+            unfooled = [waiting[:0]]
+            for batch in _batches(waiting, batch_size):
+                clean = tf.cast(images[batch], tf.float32)
+                if rung == 0 and self.models:
+                    followed[batch] = self._follow(clean, labels[batch], seeds[batch])
+                attacked[batch] = self._run(schedule, clean, epsilon[batch], followed[batch], seeds[batch])
+                if rung + 1 < len(method):
+                    fooled = self._fooled(attacked[batch], followed[batch])
+                    unfooled.append(batch[~fooled])
+                    on_batch(int(fooled.sum()))
+                else:
+                    on_batch(len(batch))
+            waiting = np.concatenate(unfooled)
+        return attacked
+
+    def _checked(self, images, epsilon, method: Method, labels) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and epsilons, one an image."""
         if labels is None:
             if self.label in ("true", "given"):
                 raise ValueError(f"label={self.label!r} needs labels, received none")
             labels = np.zeros(len(images), np.int64)
+        if not self.models and (len(method) > 1 or method[0].steps):
+            raise ValueError("expected at least one model to attack, received none")
         epsilon = np.broadcast_to(np.asarray(epsilon), (len(images),))
         if not np.all(np.isfinite(epsilon)) or np.any(epsilon < 0) or np.any(epsilon != np.round(epsilon)):
             raise ValueError(f"epsilon must be integers of at least 0, received {epsilon}")
-        attack = self._compiled(tuple(images.shape[1:]))
-        numbers = np.stack([np.full(len(images), seed), first_index + np.arange(len(images))], axis=1)
-        return attack(
-            tf.cast(images, tf.float32),
-            tf.constant(epsilon, tf.float32),
-            tf.constant(steps, tf.float32),
-            tf.cast(labels, tf.int64),
-            tf.constant(numbers, tf.int64),
-        )
+        return labels, epsilon
 
-    def _compile(self, image_shape: tuple[int, int, int]):
-        signature = [
-            tf.TensorSpec((None, *image_shape), tf.float32),
-            tf.TensorSpec((None,), tf.float32),
-            tf.TensorSpec((None,), tf.float32),
-            tf.TensorSpec((None,), tf.int64),
-            tf.TensorSpec((None, 2), tf.int64),
-        ]
-        return tf.function(self._attack, input_signature=signature)
+    def _follow(self, images: tf.Tensor, labels: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """The class of each image whose cross-entropy is followed."""
+        if self.label in ("true", "given"):
+            return labels
+        return self._compiled(self._followed_labels, images.shape[1:])((images, tf.constant(seeds))).numpy()
 
-    def _attack(self, images, epsilon, steps, labels, seeds):
+    def _fooled(self, attacked: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Whether every model answers the target class; or, if the attack is untargeted, another than the label."""
+        images = tf.cast(attacked, tf.float32)
+        return self._compiled(self._all_fooled, images.shape[1:])((images, tf.constant(labels))).numpy()
+
+    def _run(self, schedule: Schedule, images: tf.Tensor, epsilon, labels, seeds) -> np.ndarray:
+        loop = self._compiled(self._attack, images.shape[1:], schedule._replace(steps=()), bool(schedule.steps))
+        batches = (images, tf.constant(epsilon, tf.float32), tf.constant(labels), tf.constant(seeds))
+        return loop(batches, tf.constant(schedule.steps, tf.float32)).numpy()
+
+    def _compile(self, function: Callable[..., tf.Tensor], image_shape: tf.TensorShape, *options):
+        """`function(*options, *batches, …)` for batches of any size, each shared out over the strategy's replicas."""
+
+        def run(batches, *whole):
+            def on_replica(*batches):
+                context = tf.distribute.get_replica_context()
+                number, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
+                total = tf.shape(batches[0])[0]
+                first, end = number * total // count, (number + 1) * total // count
+                return function(*options, *(batch[first:end] for batch in batches), *whole)
+
+            results = self._strategy.run(on_replica, batches)
+            return tf.concat(self._strategy.experimental_local_results(results), axis=0)
+
+        images = tf.TensorSpec((None, *image_shape), tf.float32)
+        labels, seeds = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 2), tf.int64)
+        vector = tf.TensorSpec((None,), tf.float32)
+        signature = {
+            self._followed_labels: [(images, seeds)],
+            self._all_fooled: [(images, labels)],
+            self._attack: [(images, vector, labels, seeds), vector],
+        }[function]
+        return tf.function(run, input_signature=signature)
+
+    def _attack(self, schedule: Schedule, moves: bool, images, epsilon, labels, seeds, steps) -> tf.Tensor:
         radius = epsilon[:, tf.newaxis, tf.newaxis, tf.newaxis]
         lowest = tf.maximum(images - radius, 0.0)
         highest = tf.minimum(images + radius, PIXEL_MAX)
-        followed = self._followed_labels(images, labels, seeds)
-        attacked = images
-        if self.random_start:
-            attacked = tf.clip_by_value(images + radius * _uniform(seeds, images.shape[1:]), lowest, highest)
-        for step in steps:
-            gradient = compute_gradient(self._model_fn, _cross_entropy, attacked, followed, self.targeted)
-            attacked = tf.clip_by_value(attacked + optimize_linear(gradient, step * radius), lowest, highest)
+        attacked = tf.clip_by_value(images + radius * _offsets(schedule.start, seeds, images), lowest, highest)
+        if moves:
+            accumulated = tf.zeros_like(images)
+            for step in steps:
+                gradient = compute_gradient(self._model_fn, _loss, attacked, labels, self.targeted)
+                if schedule.momentum:
+                    # A filter before the model can hide the gradient's static shape, which the loop needs to keep.
+                    gradient = tf.ensure_shape(_of_unit_mean(gradient), images.shape) + schedule.momentum * accumulated
+                    accumulated = gradient
+                attacked = tf.clip_by_value(attacked + optimize_linear(gradient, step * radius), lowest, highest)
         return tf.cast(tf.round(attacked), tf.uint8)
 
-    def _mean_logits(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.add_n([model(images)["logits"] for model in self.models]) / len(self.models)
+    def _mean_outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = [model(images) for model in self.models]
+        return {
+            key: tf.add_n(values) / len(values)
+            for key in ("logits", "aux_logits")
+            if (values := [output[key] for output in outputs if key in output])
+        }
 
-    def _followed_labels(self, images, labels, seeds):
-        if self.label in ("true", "given"):
-            return labels
+    def _followed_labels(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         probabilities = tf.add_n([tf.nn.softmax(model(images)["logits"]) for model in self.models])
         if self.label == "least_likely":
             return tf.argmin(probabilities, axis=-1)
@@ -145,15 +196,38 @@ class SignGradientAttack(tf.Module):
         shift = tf.map_fn(lambda seed: tf.random.stateless_uniform((), seed, 1, classes, tf.int64), seeds)
         return (predicted + shift) % classes
 
+    def _all_fooled(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        hits = tf.stack([tf.argmax(model(images)["logits"], axis=-1) == labels for model in self.models])
+        return tf.reduce_all(hits if self.targeted else ~hits, axis=0)
 
-def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+def _loss(labels: tf.Tensor, logits: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Each image's loss from the models' mean outputs, which cleverhans hands over as `logits`."""
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits["logits"])
+    if "aux_logits" in logits:
+        auxiliary = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits["aux_logits"])
+        loss += AUXILIARY_WEIGHT * auxiliary
+    return loss
 
 
-def _uniform(seeds: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
-    """Uniform values in [-1, 1) for each image from its own seed, (N, *shape)."""
-    return tf.map_fn(
+def _of_unit_mean(gradient: tf.Tensor) -> tf.Tensor:
+    return tf.math.divide_no_nan(gradient, tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True))
+
+
+def _offsets(start: str, seeds: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """Where the attack starts, in units of epsilon; random ones are drawn for each image from its own seed."""
+    if start == FROM_IMAGE:
+        return tf.zeros_like(images)
+    shape = images.shape[1:]
+    uniform = tf.map_fn(
         lambda seed: tf.random.stateless_uniform(shape, seed, -1.0, 1.0),
         seeds,
         fn_output_signature=tf.TensorSpec(shape, tf.float32),
     )
+    return tf.where(uniform < 0.0, -1.0, 1.0) if start == FROM_SIGNS else uniform
+
+
+def _batches(numbers: np.ndarray, batch_size: Optional[int]) -> Iterator[np.ndarray]:
+    size = batch_size or max(len(numbers), 1)
+    for first in range(0, len(numbers), size):
+        yield numbers[first : first + size]

@@ -6,16 +6,21 @@ import csv
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
+from hgd_tf.data.images import CropBox
 from hgd_tf.errors import DataError
 
 IMAGENET_CLASSES_FILE = Path(__file__).parent / "imagenet_classes.txt"
 
 
+UNKNOWN = -1
+
+
 class LabeledFile(NamedTuple):
-    """An image file and its class, 0-based."""
+    """An image file, its class (0-based; -1: unknown) and the part of it that counts (None: all)."""
 
     path: Path
     label: int
+    crop_box: Optional[CropBox] = None
 
 
 def imagenet_classes() -> list[str]:
@@ -41,6 +46,21 @@ def labeled_files(data_dir: Union[str, Path], labels: Union[str, Path, None] = N
     if not files:
         raise DataError(f"no labelled images in {root}")
     return sorted(files)
+
+
+def unlabeled_files(data_dir: Union[str, Path]) -> list[LabeledFile]:
+    """Lists the files that lie in a folder, sorted by name, of unknown class; hidden ones are passed over.
+
+    Raises:
+      DataError: the folder is missing or holds no file.
+    """
+    root = Path(data_dir)
+    if not root.is_dir():
+        raise DataError(f"no such folder of images: {root}")
+    files = [LabeledFile(path, UNKNOWN) for path in sorted(root.iterdir()) if path.is_file() and path.name[0] != "."]
+    if not files:
+        raise DataError(f"no images in {root}")
+    return files
 
 
 def _from_folders(root: Path) -> list[LabeledFile]:

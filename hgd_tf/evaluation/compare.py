@@ -13,9 +13,10 @@ from hgd_tf.denoisers import gaussian, median, rescaled
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation.evaluate import craft_test_sets, evaluate_defense, image_count
 from hgd_tf.evaluation.report import Results, save_results, table
-from hgd_tf.training.config import ExperimentConfig, package_versions
+from hgd_tf.training.config import ExperimentConfig
 from hgd_tf.training.experiment import Experiment, load_experiment
 from hgd_tf.training.run_directory import is_finished, read_config
+from hgd_tf.versions import package_versions
 
 
 def compare(defenses: dict[str, Defense], experiment: Experiment, config: ExperimentConfig) -> Results:

@@ -7,21 +7,15 @@ from typing import Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.attacks import (
-    TEST_SETS,
-    AttackedSet,
-    SetCrafter,
-    SignGradientAttack,
-    craft,
-    projected_gradient_descent_steps,
-)
+from hgd_tf.attacks import METHODS, TEST_SETS, SignGradientAttack
+from hgd_tf.crafting import AttackedSet, SetCrafter
 from hgd_tf.data.fashion_mnist import LabeledImages
 from hgd_tf.defenses import Defense
 from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS
 from hgd_tf.targets import resize_to
 
 BATCH_SIZE = 250
-ADAPTIVE_STEPS = projected_gradient_descent_steps(20, 1 / 8)
+ADAPTIVE = METHODS["pgd20"]
 PIXEL_MAX = 255.0
 
 
@@ -81,10 +75,16 @@ def evaluate_defense(
         accuracy[key], loss[key] = (float(mean) for mean in np.mean(figures, axis=0))
         per_attack.update({f"{key}/{name}": right for name, (right, _) in zip(attacked_set.names, figures)})
     subset = clean.head(test_sets.adaptive_images)
-    attack = SignGradientAttack([defense], label="true", random_start=True)
+    attack = SignGradientAttack([defense], label="true")
     for column in ADAPTIVE_COLUMNS:
-        attacked = craft(
-            attack, subset.images, column.epsilon, ADAPTIVE_STEPS, subset.labels, seed=test_sets.seed, on_batch=on_batch
+        attacked = attack(
+            subset.images,
+            column.epsilon,
+            ADAPTIVE,
+            subset.labels,
+            seed=test_sets.seed,
+            batch_size=BATCH_SIZE,
+            on_batch=on_batch,
         )
         accuracy[column.key], loss[column.key] = _measure(classify, attacked, subset)
     return DefenseResult(accuracy, per_attack, loss)

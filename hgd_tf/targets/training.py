@@ -7,12 +7,13 @@ from typing import Optional
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.attacks import SignGradientAttack, craft, draw_epsilon, ifgsm_steps
+from hgd_tf.attacks import SignGradientAttack, draw_epsilon, fgsm
 from hgd_tf.data.fashion_mnist import LabeledImages, load_fashion_mnist
 from hgd_tf.files import replacing
 from hgd_tf.targets.loading import build_target, load_target
 
 ADVERSARIALLY_TRAINED = {"ens_mini_inception": ("mini_inception", "mini_inception_resnet", "mini_resnet")}
+ATTACK_BATCH_SIZE = 250
 
 
 def train_target(
@@ -77,7 +78,7 @@ def _half_attacked(train: LabeledImages, members: tuple[str, ...], seed: int) ->
     for number, member in enumerate(members):
         chosen = drawn == number
         attack = SignGradientAttack([load_target(member)])
-        images[chosen] = craft(attack, train.images[chosen], epsilon[chosen], ifgsm_steps(1), seed=seed)
+        images[chosen] = attack(train.images[chosen], epsilon[chosen], fgsm(), seed=seed, batch_size=ATTACK_BATCH_SIZE)
     return LabeledImages(images, train.labels)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from hgd_tf.attacks import AttackedSet
+from hgd_tf.crafting import AttackedSet
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
 from hgd_tf.targets import resize_to

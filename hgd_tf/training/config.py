@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
-from importlib import metadata
 from typing import Any, Optional
 
-PACKAGES = ("tensorflow", "keras", "tensorflow-addons", "cleverhans", "numpy")
 THE_TARGET = "target"  # among the members: the target itself
 
 
@@ -94,15 +91,3 @@ class TrainConfig:
         """Inverse of `to_json`."""
         experiment: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["experiment"].items()}
         return cls(**{**value, "experiment": ExperimentConfig(**experiment)})
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of what decides numbers, to stand beside every result."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return metadata.version(f"{package}-cpu") if package == "tensorflow" else "absent"

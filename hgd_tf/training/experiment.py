@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
-from hgd_tf.attacks import Roles, SetCrafter
+from hgd_tf.attacks import Roles
+from hgd_tf.crafting import SetCrafter
 from hgd_tf.data import Splits, load_splits
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import Target, load_target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from hgd_tf.attacks import AttackedSet
+from hgd_tf.crafting import AttackedSet
 from hgd_tf.guidance import Batch
 
 

@@ -9,7 +9,8 @@ from typing import Union
 
 from hgd_tf.errors import RunError
 from hgd_tf.files import write_json
-from hgd_tf.training.config import TrainConfig, package_versions
+from hgd_tf.training.config import TrainConfig
+from hgd_tf.versions import package_versions
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.csv"

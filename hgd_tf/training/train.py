@@ -8,7 +8,8 @@ from typing import Union
 
 import tensorflow as tf
 
-from hgd_tf.attacks import TRAIN_SET, VALIDATION_SET, AttackedSet, bind
+from hgd_tf.attacks import TRAIN_SET, VALIDATION_SET, bind
+from hgd_tf.crafting import AttackedSet
 from hgd_tf.defenses import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, save_model, save_target
 from hgd_tf.denoisers import DENOISERS

@@ -11,9 +11,9 @@ from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, bind
 INC_V3, INC_RES_V2, RES, INC_V4 = (SimpleNamespace(name=name) for name in ("IncV3", "IncResV2", "Res", "IncV4"))
 MEMBERS = (INC_V3, INC_RES_V2, RES)
 PAPER = Roles(INC_V3, MEMBERS, INC_V4)
-FGSM, IFGSM2, IFGSM4, IFGSM8 = ((1 / count,) * count for count in (1, 2, 4, 8))
+FGSM, IFGSM2, IFGSM4, IFGSM8 = ((((1 / count,) * count, "image", 0.0),) for count in (1, 2, 4, 8))
 
-# Table 1: (name, steps in units of epsilon, attacked networks) of every attack.
+# Table 1: (name, (steps in units of epsilon, start, momentum), attacked networks) of every attack.
 TRAIN_ROWS = [
     ("fgsm_IncV3", FGSM, (INC_V3,)),
     ("fgsm_IncResV2", FGSM, (INC_RES_V2,)),

@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf import evaluation
-from hgd_tf.attacks import AttackedSet
+from hgd_tf.attacks import SignGradientAttack
+from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages, load_fashion_mnist
 from hgd_tf.defenses import Defense, save_defense
 from hgd_tf.denoisers.layers import AddNoise
@@ -76,12 +77,14 @@ class _Recorded:
         self.adaptive: dict[int, np.ndarray] = {}
         self.reported: list[int] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(evaluate, "craft", self._craft(evaluate.craft))
+            patch.setattr(evaluate, "SignGradientAttack", self._attack)
             self.result = evaluation.evaluate_defense(defense, _test_sets(), self.reported.append)
 
-    def _craft(self, craft):
-        def recording(attack, images, epsilon, *args, **kwargs):
-            self.adaptive[int(epsilon)] = craft(attack, images, epsilon, *args, **kwargs)
+    def _attack(self, models, **arguments):
+        attack = SignGradientAttack(models, **arguments)
+
+        def recording(images, epsilon, *args, **kwargs):
+            self.adaptive[int(epsilon)] = attack(images, epsilon, *args, **kwargs)
             return self.adaptive[int(epsilon)]
 
         return recording

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hgd_tf.attacks import AttackedSet
+from hgd_tf.crafting import AttackedSet
 from hgd_tf.data.fashion_mnist import LabeledImages
 from hgd_tf.errors import RunError
 from hgd_tf.training.callbacks import BestDenoiser, ImageStrip, TrainingState, strip

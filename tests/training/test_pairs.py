@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from hgd_tf.attacks import AttackedSet
+from hgd_tf.crafting import AttackedSet
 from hgd_tf.data.fashion_mnist import LabeledImages
 from hgd_tf.training.pairs import training_batches, validation_batches
 

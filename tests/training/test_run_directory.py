@@ -14,8 +14,8 @@ from hgd_tf.evaluation.columns import COLUMNS
 from hgd_tf.evaluation.evaluate import DefenseResult
 from hgd_tf.evaluation.report import Results
 from hgd_tf.training import ExperimentConfig, TrainConfig
-from hgd_tf.training.config import package_versions
 from hgd_tf.training.run_directory import CONFIG_FILE, RESULTS_JSON, is_finished, open_run, read_config
+from hgd_tf.versions import package_versions
 
 compare = sys.modules["hgd_tf.evaluation.compare"]  # the package's attribute of that name is a function
 CONFIG = TrainConfig(ExperimentConfig(test_images=20), width=0.125, train_images=300)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, SetCrafter, SignGradientAttack, sets
+from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, SignGradientAttack, fgsm, ifgsm
+from hgd_tf.crafting import AttackedSet, SetCrafter, SetPlan
 from hgd_tf.data import LabeledImages
 from hgd_tf.errors import DataError
 from hgd_tf.targets import Target
@@ -57,25 +58,34 @@ def crafter(roles, tmp_path_factory) -> SetCrafter:
 
 @pytest.fixture
 def crafted(crafter, clean, tmp_path) -> Path:
-    """The file of a crafted set, alone in its folder."""
+    """The folder of a crafted set, alone in its parent."""
     crafter.attacked_set(BLACK_EPS4, clean)
-    (path,) = crafter.sets_dir.glob("black_eps4-*.npz")
-    return Path(shutil.copy(path, tmp_path))
+    (folder,) = crafter.sets_dir.glob("black_eps4-*")
+    return Path(shutil.copytree(folder, tmp_path / folder.name))
 
 
-def only_file(folder: Path) -> Path:
+def only_child(folder: Path) -> Path:
     (path,) = folder.iterdir()
     return path
 
 
+def shard_of(folder: Path) -> Path:
+    (path,) = folder.glob("*.tfrecord")
+    return path
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def forbid_crafting(monkeypatch) -> None:
-    def craft(*args, **kwargs):
+    def records(*args, **kwargs):
         raise AssertionError("crafted again")
 
-    monkeypatch.setattr(sets, "craft", craft)
+    monkeypatch.setattr(SetPlan, "records", records)
 
 
-def assert_same(first: sets.AttackedSet, second: sets.AttackedSet) -> None:
+def assert_same(first: AttackedSet, second: AttackedSet) -> None:
     assert first.names == second.names
     np.testing.assert_array_equal(first.attacked, second.attacked)
     np.testing.assert_array_equal(first.epsilon, second.epsilon)
@@ -111,17 +121,17 @@ def test_content_is_that_of_the_attack_itself(crafter, roles, clean):
     received = crafter.attacked_set(BLACK_EPS4, clean)
     attack = SignGradientAttack([roles.holdout])
     assert received.names == ("fgsm_holdout", "ifgsm4_holdout")
-    for images, steps in zip(received.attacked, ((1.0,), (0.25,) * 4)):
-        assert np.mean(images == attack(clean.images, 4, steps).numpy()) >= 0.999
+    for images, method in zip(received.attacked, (fgsm(), ifgsm(4))):
+        assert np.mean(images == attack(clean.images, 4, method)) >= 0.999
 
 
 def test_stored_set_is_read_back_identical_and_not_crafted_again(roles, clean, tmp_path, monkeypatch):
     first = SetCrafter(roles, tmp_path, seed=0).attacked_set(BLACK_EPS16, clean)
-    before = only_file(tmp_path).stat()
+    before = shard_of(only_child(tmp_path)).stat()
     forbid_crafting(monkeypatch)
     second = SetCrafter(roles, tmp_path, seed=0).attacked_set(BLACK_EPS16, clean)
     assert_same(first, second)
-    after = only_file(tmp_path).stat()
+    after = shard_of(only_child(tmp_path)).stat()
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
@@ -134,14 +144,11 @@ def test_stored_set_is_found_by_equal_networks_that_are_other_objects(crafted, c
 def test_same_set_crafted_twice_is_the_same_bytes(crafted, clean, tmp_path_factory):
     folder = tmp_path_factory.mktemp("again")
     SetCrafter(small_roles(), folder, seed=0).attacked_set(BLACK_EPS4, clean)
-    with np.load(crafted) as first, np.load(folder / crafted.name) as second:
-        for name in ("attacked", "epsilon"):
-            np.testing.assert_array_equal(first[name], second[name])
+    assert content_of(folder / crafted.name) == content_of(crafted)
 
 
-def test_file_name_says_the_recipe_and_the_number_of_images(crafted):
+def test_folder_name_says_the_recipe_and_the_number_of_images(crafted):
     assert crafted.name.startswith(f"black_eps4-{COUNT}-")
-    assert crafted.suffix == ".npz"
 
 
 def another_seed(folder, roles, clean):
@@ -171,32 +178,37 @@ def other_epsilon(folder, roles, clean):
     SetCrafter(roles, folder, seed=0).attacked_set(recipe, clean)
 
 
-def other_steps(folder, roles, clean):
-    fgsm, ifgsm = BLACK_EPS4.attacks
-    recipe = BLACK_EPS4._replace(attacks=(fgsm, ifgsm._replace(steps=(0.4, 0.3, 0.2, 0.1))))
+def other_method(folder, roles, clean):
+    first, second = BLACK_EPS4.attacks
+    recipe = BLACK_EPS4._replace(attacks=(first, second._replace(method="difgsm4")))
     SetCrafter(roles, folder, seed=0).attacked_set(recipe, clean)
+
+
+def other_labels(folder, roles, clean):
+    SetCrafter(roles, folder, seed=0).attacked_set(BLACK_EPS4, clean._replace(labels=clean.labels[::-1]))
 
 
 @pytest.mark.parametrize(
     "craft_other",
-    [another_seed, other_images, one_other_pixel, other_weights, other_network, other_epsilon, other_steps],
+    [
+        another_seed,
+        other_images,
+        one_other_pixel,
+        other_weights,
+        other_network,
+        other_epsilon,
+        other_method,
+        other_labels,
+    ],
 )
-def test_whatever_determines_the_content_gives_another_file(crafted, roles, clean, craft_other):
-    content = crafted.read_bytes()
+def test_whatever_determines_the_content_gives_another_folder(crafted, roles, clean, craft_other):
+    content = content_of(crafted)
     craft_other(crafted.parent, roles, clean)
     assert len(list(crafted.parent.iterdir())) == 2
-    assert crafted.read_bytes() == content
+    assert content_of(crafted) == content
 
 
-def test_labels_of_the_set_are_those_asked_for(crafted, roles, clean):
-    """They do not determine the attacked pixels, so the stored set serves."""
-    relabelled = clean._replace(labels=clean.labels[::-1].copy())
-    received = SetCrafter(roles, crafted.parent, seed=0).attacked_set(BLACK_EPS4, relabelled)
-    np.testing.assert_array_equal(received.clean.labels, clean.labels[::-1])
-    assert only_file(crafted.parent) == crafted
-
-
-def test_recipes_that_differ_in_name_alone_have_a_file_each(roles, clean, tmp_path):
+def test_recipes_that_differ_in_name_alone_have_a_folder_each(roles, clean, tmp_path):
     """FGSM on the ensemble stands for the others."""
     crafter = SetCrafter(roles, tmp_path, seed=0)
     for recipe in (TRAIN_SET, VALIDATION_SET):
@@ -207,95 +219,72 @@ def test_recipes_that_differ_in_name_alone_have_a_file_each(roles, clean, tmp_pa
 # --- damaged files ---
 
 
-def assert_damage_is_reported(path: Path, roles: Roles, clean: LabeledImages) -> None:
-    damaged = path.read_bytes()
+def assert_damage_is_reported(folder: Path, damaged: Path, roles: Roles, clean: LabeledImages) -> None:
+    content = damaged.read_bytes()
     with pytest.raises(DataError) as raised:
-        SetCrafter(roles, path.parent, seed=0).attacked_set(BLACK_EPS4, clean)
-    assert str(path) in str(raised.value) and "remove it" in str(raised.value)
-    assert path.read_bytes() == damaged
+        SetCrafter(roles, folder.parent, seed=0).attacked_set(BLACK_EPS4, clean)
+    assert str(folder) in str(raised.value) and "remove" in str(raised.value)
+    assert damaged.read_bytes() == content
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.7, 0.999])
-def test_truncated_file_is_a_data_error_that_names_it(crafted, roles, clean, kept):
-    os.truncate(crafted, int(kept * crafted.stat().st_size))
-    assert_damage_is_reported(crafted, roles, clean)
+def test_truncated_shard_is_a_data_error_that_names_it(crafted, roles, clean, kept):
+    shard = shard_of(crafted)
+    os.truncate(shard, int(kept * shard.stat().st_size))
+    assert_damage_is_reported(crafted, shard, roles, clean)
 
 
 @pytest.mark.parametrize("content", [b"no set", b"\x80\x04N.", b"PK\x03\x04", bytes(2000)])
-def test_file_of_another_kind_is_a_data_error_that_names_it(crafted, roles, clean, content):
-    crafted.write_bytes(content)
-    assert_damage_is_reported(crafted, roles, clean)
+@pytest.mark.parametrize("file", ["shard", "plan.json", "manifest.json"])
+def test_file_of_another_kind_is_a_data_error_that_names_the_folder(crafted, roles, clean, file, content):
+    path = shard_of(crafted) if file == "shard" else crafted / file
+    path.write_bytes(content)
+    assert_damage_is_reported(crafted, path, roles, clean)
 
 
-def test_every_flipped_byte_is_harmless_or_a_data_error(crafted, roles, clean):
-    """Wherever the damage lies, the set is the stored one or a DataError, nothing else."""
-    crafter = SetCrafter(roles, crafted.parent, seed=0)
-    original, content = crafter.attacked_set(BLACK_EPS4, clean), crafted.read_bytes()
-    errors = 0
-    for position in range(0, len(content), 3):
-        crafted.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
-        try:
-            assert_same(crafter.attacked_set(BLACK_EPS4, clean), original)
-        except DataError as error:
-            errors += str(crafted) in str(error)
-    assert errors > len(content) / 3 * 0.7
+def test_every_flipped_byte_is_a_data_error(crafted, roles, clean):
+    crafter, shard = SetCrafter(roles, crafted.parent, seed=0), shard_of(crafted)
+    content = shard.read_bytes()
+    for position in range(0, len(content), 41):
+        shard.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
+        with pytest.raises(DataError, match=str(shard)):
+            crafter.attacked_set(BLACK_EPS4, clean)
 
 
-@pytest.mark.parametrize("missing", ["attacked", "epsilon"])
-def test_file_without_an_array_is_a_data_error_that_names_it(crafted, roles, clean, missing):
-    with np.load(crafted) as arrays:
-        kept = {name: array for name, array in arrays.items() if name != missing}
-    np.savez(crafted, **kept)
-    assert_damage_is_reported(crafted, roles, clean)
-
-
-@pytest.mark.parametrize("shortened", ["attacked", "epsilon"])
-def test_file_of_another_shape_is_a_data_error_that_names_it(crafted, roles, clean, shortened):
-    with np.load(crafted) as arrays:
-        changed = {name: array[:, :-1] if name == shortened else array for name, array in arrays.items()}
-    np.savez(crafted, **changed)
-    assert_damage_is_reported(crafted, roles, clean)
-
-
-def test_removed_file_is_crafted_again(crafted, roles, clean):
-    content = crafted.read_bytes()
-    crafted.unlink()
+@pytest.mark.parametrize("file", ["shard", "manifest.json"])
+def test_removed_file_is_made_again(crafted, roles, clean, file):
+    content = content_of(crafted)
+    (shard_of(crafted) if file == "shard" else crafted / file).unlink()
     SetCrafter(roles, crafted.parent, seed=0).attacked_set(BLACK_EPS4, clean)
-    assert len(crafted.read_bytes()) == len(content)
+    assert content_of(crafted) == content
 
 
 # --- crafting that fails ---
 
 
-def test_nothing_is_left_when_crafting_fails_in_the_middle(roles, clean, tmp_path, monkeypatch):
-    attempts = []
+def test_no_shard_is_left_when_crafting_fails_in_the_middle(roles, clean, tmp_path, monkeypatch):
+    def failing_attack(*args, **kwargs):
+        raise KeyboardInterrupt
 
-    def failing_craft(*args, **kwargs):
-        attempts.append(1)
-        if len(attempts) == 2:
-            raise KeyboardInterrupt
-        return crafting(*args, **kwargs)
-
-    crafting = sets.craft
-    monkeypatch.setattr(sets, "craft", failing_craft)
     crafter = SetCrafter(roles, tmp_path / "sets", seed=0)
-    with pytest.raises(KeyboardInterrupt):
-        crafter.attacked_set(BLACK_EPS4, clean)
-    assert len(attempts) == 2
-    assert not list(tmp_path.rglob("*.npz*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(SignGradientAttack, "__call__", failing_attack)
+        with pytest.raises(KeyboardInterrupt):
+            crafter.attacked_set(BLACK_EPS4, clean)
+    assert [path.name for path in only_child(tmp_path / "sets").iterdir()] == ["plan.json"]
     assert crafter.attacked_set(BLACK_EPS4, clean).attacked.shape == (2, COUNT, 6, 6, 1)
-    assert len(attempts) == 4
 
 
-def test_nothing_is_left_when_writing_fails_in_the_middle(roles, clean, tmp_path, monkeypatch):
-    def failing_savez(file, **arrays):
-        file.write(b"PK\x03\x04 the first bytes")
-        raise OSError(28, "No space left on device")
+def test_no_shard_is_left_when_writing_fails_in_the_middle(roles, clean, tmp_path, monkeypatch):
+    class FullDisk(tf.io.TFRecordWriter):
+        def write(self, record):
+            super().write(record)
+            self.flush()
+            raise OSError(28, "No space left on device")
 
     crafter = SetCrafter(roles, tmp_path, seed=0)
     with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", failing_savez)
+        patch.setattr(tf.io, "TFRecordWriter", FullDisk)
         with pytest.raises(OSError, match="No space left"):
             crafter.attacked_set(BLACK_EPS4, clean)
-    assert list(tmp_path.iterdir()) == []
-    assert crafter.attacked_set(BLACK_EPS4, clean).attacked.shape == (2, COUNT, 6, 6, 1)
+    assert [path.name for path in only_child(tmp_path).iterdir()] == ["plan.json"]

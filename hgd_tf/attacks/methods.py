@@ -1,0 +1,118 @@
+"""The attacks as data: each is a schedule of the one loop's steps, or several schedules tried one after the other.
+
+`METHODS` names those that recipes, commands and the competition's directories use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+FROM_IMAGE, FROM_UNIFORM, FROM_SIGNS = "image", "uniform", "signs"
+STARTS = (FROM_IMAGE, FROM_UNIFORM, FROM_SIGNS)
+
+
+class Schedule(NamedTuple):
+    """One run of the loop.
+
+    Attributes:
+      steps: the length of each step, in units of epsilon.
+      start: the image itself; a `uniform` point of the ball around it; or one of the ball's corners (`signs`).
+      momentum: how much of the earlier gradients, each divided by its mean absolute value, a step keeps.
+    """
+
+    steps: tuple[float, ...]
+    start: str = FROM_IMAGE
+    momentum: float = 0.0
+
+
+Method = tuple[Schedule, ...]
+"""Schedules, each run on the images that those before it left unfooled; most methods are of one."""
+
+
+def no_op() -> Method:
+    """The image as it is (appendix D)."""
+    return (Schedule(()),)
+
+
+def sign_noise() -> Method:
+    """Each value plus or minus epsilon with equal chance (appendix D)."""
+    return (Schedule((), FROM_SIGNS),)
+
+
+def fgsm() -> Method:
+    """The fast gradient sign method (Goodfellow et al. 2015; section 2.1): one step of epsilon."""
+    return ifgsm(1)
+
+
+def ifgsm(count: int) -> Method:
+    """Iterative FGSM (Kurakin et al. 2017; section 2.1): `count` steps of epsilon / count.
+
+    Raises:
+      ValueError: count is below 1.
+    """
+    return (Schedule((1.0 / _positive(count),) * count),)
+
+
+def momentum_ifgsm(count: int, momentum: float = 1.0) -> Method:
+    """Momentum IFGSM (Dong et al. 2018, arXiv 1710.06081): along the sum of gradients of unit mean absolute value.
+
+    Args:
+      count: steps, of epsilon / count.
+      momentum: factor on the sum so far; 1 is the authors' choice.
+
+    Raises:
+      ValueError: count is below 1.
+    """
+    return (ifgsm(count)[0]._replace(momentum=momentum),)
+
+
+def decayed_ifgsm(steps: Sequence[float]) -> Method:
+    """Appendix D's dIFGSM: steps of given lengths, in units of epsilon."""
+    return (Schedule(tuple(steps)),)
+
+
+def adaptive_ifgsm(*methods: Method) -> Method:
+    """Appendix D's adaIFGSM: methods of growing power, the next only where the attacked models are not all fooled."""
+    return sum(methods, ())
+
+
+def projected_gradient_descent(count: int, fraction: float, restarts: int = 1) -> Method:
+    """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) from uniformly random points of the ball.
+
+    Args:
+      count: steps, of fraction * epsilon.
+      fraction: of epsilon.
+      restarts: starts, each only where those before it failed.
+
+    Raises:
+      ValueError: count or restarts is below 1.
+    """
+    return (Schedule((fraction,) * _positive(count), FROM_UNIFORM),) * _positive(restarts)
+
+
+def linear_decay(count: int) -> tuple[float, ...]:
+    """Steps that fall linearly and sum to epsilon: for 4, (0.4, 0.3, 0.2, 0.1)."""
+    return tuple(2.0 * (count - number) / (count * (count + 1)) for number in range(_positive(count)))
+
+
+def _positive(count: int) -> int:
+    if count < 1:
+        raise ValueError(f"expected at least 1, received {count}")
+    return count
+
+
+METHODS: dict[str, Method] = {
+    "no_op": no_op(),
+    "sign_noise": sign_noise(),
+    "fgsm": fgsm(),
+    **{f"ifgsm{count}": ifgsm(count) for count in (2, 4, 5, 8, 10, 20)},
+    "momentum_ifgsm10": momentum_ifgsm(10),
+    # Appendix D. The paper's text lost the numbers of steps; these are a choice, in its order of growing power.
+    "difgsm4": decayed_ifgsm(linear_decay(4)),
+    "adaifgsm2": adaptive_ifgsm(decayed_ifgsm(linear_decay(4)), ifgsm(10)),
+    "adaifgsm3": adaptive_ifgsm(decayed_ifgsm(linear_decay(4)), decayed_ifgsm(linear_decay(10)), ifgsm(20)),
+    "adaifgsm5": adaptive_ifgsm(fgsm(), ifgsm(2), ifgsm(4), ifgsm(8), ifgsm(20)),
+    "pgd20": projected_gradient_descent(20, 1 / 8),
+    "pgd20_restarts5": projected_gradient_descent(20, 1 / 8, restarts=5),
+}

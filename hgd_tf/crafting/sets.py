@@ -1,0 +1,67 @@
+"""Sets of attacked images for training and evaluation: crafted once, used by every run that asks for the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Union
+
+import numpy as np
+
+from hgd_tf.attacks import Recipe, Roles
+from hgd_tf.crafting.plan import SetPlan
+from hgd_tf.crafting.run import craft_set, open_shards
+from hgd_tf.data.sources import ArraySource
+from hgd_tf.data.splits import LabeledImages
+from hgd_tf.errors import DataError
+
+BATCH_SIZE, SHARD_SIZE = 250, 1000
+
+
+class AttackedSet(NamedTuple):
+    """Clean images and what each of A attacks made of them.
+
+    Attributes:
+      clean: N images and labels.
+      names: of the A attacks.
+      attacked: uint8 (A, N, H, W, C).
+      epsilon: int64 (A, N).
+    """
+
+    clean: LabeledImages
+    names: tuple[str, ...]
+    attacked: np.ndarray
+    epsilon: np.ndarray
+
+
+class SetCrafter:
+    """Crafts the sets of an experiment, or reads them where they were crafted before.
+
+    Args:
+      roles: the networks.
+      sets_dir: folder of the crafted sets. The name of a set's folder holds a digest of all that determines its
+        content: recipe, networks with their weights, clean images, seed and batch size.
+      seed: of the draws of epsilon.
+    """
+
+    def __init__(self, roles: Roles, sets_dir: Union[str, Path], seed: int):
+        self.roles = roles
+        self.sets_dir = Path(sets_dir)
+        self.seed = seed
+
+    def attacked_set(self, recipe: Recipe, clean: LabeledImages) -> AttackedSet:
+        """The recipe's attacks on `clean`.
+
+        Raises:
+          DataError: that set is there and damaged.
+        """
+        plan = SetPlan(recipe, self.roles, ArraySource(clean, "image"), self.seed, BATCH_SIZE, SHARD_SIZE)
+        folder = self.sets_dir / f"{recipe.name}-{len(clean.labels)}-{plan.digest()}"
+        try:
+            shards = open_shards(folder, craft_set(plan, folder))
+            records = [record for shard in range(plan.shard_count) for record in shards.read(shard)]
+            if len(records) != len(clean.labels):
+                raise DataError(f"{folder}: expected {len(clean.labels)} images, received {len(records)}")
+        except DataError as error:
+            raise DataError(f"{error}; remove {folder} to craft it again") from error
+        attacked = np.stack([record.attacked for record in records], axis=1)
+        return AttackedSet(clean, plan.names, attacked, np.stack([record.epsilon for record in records], axis=1))
