@@ -73,7 +73,8 @@ class SetPlan:
         self._epsilon = np.stack(
             [draw_epsilon(count, lowest, highest, (self.seed, place)) for place in range(len(self.attacks))]
         )
-        self._attack_on = functools.lru_cache(maxsize=None)(SignGradientAttack)
+        self._strategy = tf.distribute.get_strategy()
+        self._attack_on = functools.lru_cache(maxsize=None)(self._make_attack)
         self._classify = functools.lru_cache(maxsize=None)(_classifier)
 
     @property
@@ -123,6 +124,10 @@ class SetPlan:
             for place, number in enumerate(numbers)
         ]
 
+    def _make_attack(self, models: tuple[Target, ...]) -> SignGradientAttack:
+        with self._strategy.scope():
+            return SignGradientAttack(models)
+
     def _answers(self, judge: Target, images: np.ndarray) -> np.ndarray:
         firsts = range(0, len(images), self.batch_size)
         classes = [self._classify(judge)(tf.constant(images[first : first + self.batch_size])) for first in firsts]
@@ -142,7 +147,7 @@ class SetPlan:
             "shards": self.shard_count,
             "shard_size": self.shard_size,
             "batch_size": self.batch_size,
-            "replicas": tf.distribute.get_strategy().num_replicas_in_sync,
+            "replicas": self._strategy.num_replicas_in_sync,
             "threads": thread_count(),
             "seed": self.seed,
             "versions": package_versions(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Optional
 
-THE_TARGET = "target"  # among the members: the target itself
+from hgd_tf.attacks.roles import THE_TARGET
 
 
 @dataclasses.dataclass(frozen=True)

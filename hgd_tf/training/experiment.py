@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from hgd_tf.attacks import Roles
+from hgd_tf.attacks.roles import assign_roles
 from hgd_tf.crafting import SetCrafter
 from hgd_tf.data import Splits, load_splits
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import Target, load_target
-from hgd_tf.training.config import THE_TARGET, ExperimentConfig
+from hgd_tf.training.config import ExperimentConfig
 
 
 class Experiment(NamedTuple):
@@ -36,16 +37,11 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
         input_range=config.input_range,
     )
 
-    def other(name: str) -> Target:
-        if name in (THE_TARGET, config.target):
-            return target
+    def load(name: str) -> Target:
         return load_target(name, input_range=config.input_range)
 
-    roles = Roles(target, tuple(map(other, config.members)), other(config.holdout))
-    names = [member.name for member in roles.members]
-    if len(set(names)) < len(names):
-        raise TargetError(f"the attacked members need names of their own, received {', '.join(names)}")
-    ens_target = other(config.ens_target) if config.ens_target else None
+    roles = assign_roles(target, config.members, config.holdout, target_name=config.target, load=load)
+    ens_target = load(config.ens_target) if config.ens_target else None
     splits = load_splits(config.data_dir, target.image_size, target.channels)
     for network in (target, *roles.members, roles.holdout, ens_target or target):
         _check_fit(network, splits)

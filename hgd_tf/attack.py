@@ -1,0 +1,67 @@
+"""Attacks a folder of PNG files, as the directories in attacks/ do it.
+
+    python -m hgd_tf.attack --method=ifgsm10 --models=efficientnet_lite0,efficientnet_lite1 \
+        --input_dir=images --output_dir=attacked --max_epsilon=16
+
+Every image of --input_dir, of any size, is attacked and written under its name to --output_dir. No pixel moves by more
+than --max_epsilon. A file that is no image is named and skipped. Several models are attacked together, on their mean
+logits.
+
+Which class is followed (--label): away from the one that the models see (predicted); or towards the one that they find
+least likely (least_likely), a random one (random), or the one that --input_dir/target_class.csv gives, a line
+NAME.png,LABEL each with LABEL in 1..1000 (given).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import flags
+
+from hgd_tf import cli
+from hgd_tf.attacks import METHODS, SignGradientAttack
+from hgd_tf.attacks.sign_gradient import LABELS
+from hgd_tf.competition.attack_folder import attack_folder
+from hgd_tf.errors import DataError
+from hgd_tf.targets import load_target
+
+flags.declare_key_flag("checkpoint_dir")
+_METHOD = flags.DEFINE_enum("method", "ifgsm10", list(METHODS), "What is done.")
+_MODELS = flags.DEFINE_list("models", [], "Attacked networks: names (python -m hgd_tf.targets) or Keras models.")
+_LABEL = flags.DEFINE_enum(
+    "label", "predicted", [label for label in LABELS if label != "true"], "Whose class is followed."
+)
+_INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of PNG files.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the attacked ones.", required=True)
+_MAX_EPSILON = flags.DEFINE_integer("max_epsilon", None, "Radius in pixel units.", 0, 255, required=True)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 20, "Images computed at a time.", 1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of random draws.", 0)
+
+flags.register_multi_flags_validator(
+    ["method", "models"],
+    lambda values: values["models"] or not any(schedule.steps for schedule in METHODS[values["method"]]),
+    "expected --models=NAME,…, the networks to attack",
+)
+
+
+def main(_) -> None:
+    models = [load_target(name) for name in _MODELS.value]
+    outcome = attack_folder(
+        SignGradientAttack(models, _LABEL.value),
+        METHODS[_METHOD.value],
+        _INPUT_DIR.value,
+        _OUTPUT_DIR.value,
+        _MAX_EPSILON.value,
+        channels=models[0].channels if models else 3,
+        batch_size=_BATCH_SIZE.value,
+        seed=_SEED.value,
+    )
+    for reason in outcome.skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    if not outcome.written:
+        raise DataError(f"none of the {len(outcome.skipped)} PNG files in {_INPUT_DIR.value} is an image to attack")
+    print(f"{outcome.written} attacked images are in {_OUTPUT_DIR.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,48 @@
+"""Loading the networks that play the paper's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Callable
+
+from hgd_tf.attacks.recipes import Roles
+from hgd_tf.errors import TargetError
+from hgd_tf.targets import Target
+
+THE_TARGET = "target"  # among the members: the target itself
+
+
+def assign_roles(
+    target: Target,
+    members: Sequence[str],
+    holdout: str,
+    named: Mapping[str, str] = MappingProxyType({}),
+    *,
+    target_name: str,
+    load: Callable[[str], Target],
+) -> Roles:
+    """The networks by their names, each loaded once.
+
+    Args:
+      target: the network to defend.
+      members, holdout: names; the word `target` stands for the target.
+      named: by the paper's names of networks, ours.
+      target_name: by which the target was loaded.
+      load: loads a network.
+
+    Raises:
+      TargetError: a network does not load, or two members are the same.
+    """
+    loaded = {THE_TARGET: target, target_name: target}
+
+    def network(name: str) -> Target:
+        if name not in loaded:
+            loaded[name] = load(name)
+        return loaded[name]
+
+    players = tuple(map(network, members))
+    names = [member.name for member in players]
+    if len(set(names)) < len(names):
+        raise TargetError(f"the attacked members need names of their own, received {', '.join(names)}")
+    return Roles(target, players, network(holdout), {part: network(name) for part, name in named.items()})
