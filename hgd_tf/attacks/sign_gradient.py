@@ -146,7 +146,10 @@ class SignGradientAttack(tf.Module):
                 number, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
                 total = tf.shape(batches[0])[0]
                 first, end = number * total // count, (number + 1) * total // count
-                return function(*options, *(batch[first:end] for batch in batches), *whole)
+                # At least one image: oneDNN's fused convolutions fail on empty batches.
+                begin = tf.minimum(first, total - 1)
+                parts = (batch[begin : tf.maximum(end, begin + 1)] for batch in batches)
+                return function(*options, *parts, *whole)[first - begin : end - begin]
 
             results = self._strategy.run(on_replica, batches)
             return tf.concat(self._strategy.experimental_local_results(results), axis=0)

@@ -69,14 +69,16 @@ class GuidedDenoiser(tf.keras.Model):
 
     def test_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Loss on a `Batch`, and accuracy of the target on the denoised images, overall and by attack."""
-        batch = self._resized(Batch(*data))
+        count = len_of(Batch(*data))
+        batch = self._resized(_never_empty(Batch(*data)))
         denoised = self.denoiser(batch.attacked, training=False)
         loss = self.compute_loss(y=self._reference(batch), y_pred=self._response(denoised))
-        self.loss_mean.update_state(self._unscaled(loss), sample_weight=len_of(batch))
+        self.loss_mean.update_state(self._unscaled(loss), sample_weight=count)
         right = tf.cast(tf.argmax(self.target(denoised)["logits"], axis=-1) == batch.label, tf.float32)
-        self.accuracy.update_state(right)
+        weight = tf.minimum(count, 1.0)
+        self.accuracy.update_state(right, sample_weight=weight)
         for number, accuracy in enumerate(self.accuracy_by_attack):
-            accuracy.update_state(right, sample_weight=tf.cast(batch.attack == number, tf.float32))
+            accuracy.update_state(right, sample_weight=weight * tf.cast(batch.attack == number, tf.float32))
         return {metric.name: metric.result() for metric in self.metrics}
 
     def _resized(self, batch: Batch) -> Batch:
@@ -96,6 +98,17 @@ class GuidedDenoiser(tf.keras.Model):
     def _unscaled(loss: tf.Tensor) -> tf.Tensor:
         """Keras divides a loss by the number of replicas, since their gradients are added."""
         return loss * tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _never_empty(batch: Batch) -> Batch:
+    """The batch, or one blank image where a replica gets none: oneDNN's fused convolutions fail on empty batches."""
+    missing = tf.cast(tf.shape(batch.label)[0] == 0, tf.int32)
+
+    def filled(values: tf.Tensor) -> tf.Tensor:
+        padded = tf.pad(values, [[0, missing]] + [[0, 0]] * (len(values.shape) - 1))
+        return tf.ensure_shape(padded, [None, *values.shape[1:]])
+
+    return Batch(*map(filled, batch))
 
 
 def len_of(batch: Batch) -> tf.Tensor:
