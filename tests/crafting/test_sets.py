@@ -9,35 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_set import COUNT, content_of, small_images, small_roles
 
 from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, SignGradientAttack, fgsm, ifgsm
 from hgd_tf.crafting import AttackedSet, SetCrafter, SetPlan
 from hgd_tf.data import LabeledImages
 from hgd_tf.errors import DataError
-from hgd_tf.targets import Target
 
 BLACK_EPS4, BLACK_EPS16 = TEST_SETS[2:]
-COUNT = 14
-
-
-def small_target(name: str, seed: int) -> Target:
-    """A random classifier of 6x6 images into 5 classes."""
-    tf.keras.utils.set_random_seed(seed)
-    images = tf.keras.Input((6, 6, 1))
-    x = tf.keras.layers.Rescaling(1 / 127.5, -1.0)(images)
-    features = tf.keras.layers.Conv2D(6, 3, activation="tanh")(x)
-    logits = tf.keras.layers.Dense(5)(tf.keras.layers.Flatten()(features))
-    return Target(tf.keras.Model(images, {"features": features, "logits": logits}), name=name)
-
-
-def small_roles(holdout_seed: int = 3) -> Roles:
-    target, member = small_target("target", 1), small_target("member", 2)
-    return Roles(target, (target, member), small_target("holdout", holdout_seed))
-
-
-def small_images(seed: int = 0) -> LabeledImages:
-    rng = np.random.default_rng(seed)
-    return LabeledImages(rng.integers(256, size=(COUNT, 6, 6, 1), dtype=np.uint8), rng.integers(5, size=COUNT))
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +51,6 @@ def only_child(folder: Path) -> Path:
 def shard_of(folder: Path) -> Path:
     (path,) = folder.glob("*.tfrecord")
     return path
-
-
-def content_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def forbid_crafting(monkeypatch) -> None:

@@ -1,0 +1,38 @@
+"""Networks and images so small that a set is crafted in a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from hgd_tf.attacks import Roles
+from hgd_tf.data import LabeledImages
+from hgd_tf.targets import Target
+
+COUNT = 14
+
+
+def small_target(name: str, seed: int) -> Target:
+    """A random classifier of 6x6 images into 5 classes."""
+    tf.keras.utils.set_random_seed(seed)
+    images = tf.keras.Input((6, 6, 1))
+    x = tf.keras.layers.Rescaling(1 / 127.5, -1.0)(images)
+    features = tf.keras.layers.Conv2D(6, 3, activation="tanh")(x)
+    logits = tf.keras.layers.Dense(5)(tf.keras.layers.Flatten()(features))
+    return Target(tf.keras.Model(images, {"features": features, "logits": logits}), name=name)
+
+
+def small_roles(holdout_seed: int = 3) -> Roles:
+    target, member = small_target("target", 1), small_target("member", 2)
+    return Roles(target, (target, member), small_target("holdout", holdout_seed))
+
+
+def small_images(seed: int = 0) -> LabeledImages:
+    rng = np.random.default_rng(seed)
+    return LabeledImages(rng.integers(256, size=(COUNT, 6, 6, 1), dtype=np.uint8), rng.integers(5, size=COUNT))
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
