@@ -43,7 +43,9 @@ setup(
         ],
         # Crafting on many machines, and from many datasets.
         "beam": ["apache-beam>=2.56"],
-        "tfds": ["tensorflow-datasets>=4.9.4"],
+        # tensorflow-metadata: later releases need another protobuf than TensorFlow 2.15 has. importlib-resources: used
+        # and not named by tensorflow-datasets.
+        "tfds": ["tensorflow-datasets>=4.9.4", "tensorflow-metadata<1.17", "importlib-resources"],
         # Other attack libraries that the benchmark compares with.
         "bench": ["adversarial-robustness-toolbox>=1.17", "foolbox>=3.3.3"],
         # Other implementations that the slow tests and benchmarks compare with; they want torch.
