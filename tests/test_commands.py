@@ -58,6 +58,10 @@ SMALL_CONFIG = TrainConfig(
 LIMIT = 400  # seconds that a process may take on a busy machine
 
 
+CRAFT = ["--recipe=black_eps4", "--output_dir=sets"]
+ATTACK = ["--models=mini_vgg", "--output_dir=attacked", "--max_epsilon=8"]
+
+
 class Mistake(NamedTuple):
     """A command that must fail: the module, its arguments, and what its message must name."""
 
@@ -146,6 +150,32 @@ MISTAKES = {
     "fetch from a file": Mistake(
         "targets", ["fetch", "inception_v3", "--url=file:///etc/passwd", "--checkpoint_dir=empty"], r"http or https"
     ),
+    "craft what": Mistake("craft", ["--output_dir=sets"], r"one of --recipe=NAME, --verify and --write_attack_dirs"),
+    "craft unknown": Mistake("craft", ["--recipe=white", "--output_dir=sets"], r"recipe.*white_eps4"),
+    "craft nowhere": Mistake("craft", ["--recipe=white_eps4"], r"expected --output_dir=DIR"),
+    "craft from nowhere": Mistake("craft", [*CRAFT, "--source=absent"], r"no such folder of images: absent"),
+    "craft from nothing": Mistake("craft", [*CRAFT, "--source=empty"], r"no images in empty"),
+    "craft from another part": Mistake(
+        "craft", [*CRAFT, "--source=embedded:all"], r"embedded:validation.*embedded:all"
+    ),
+    "craft other classes": Mistake("craft", [*CRAFT, "--source=classes"], r"classes has images of class 12.*knows 10"),
+    "craft without players": Mistake(
+        "craft", ["--recipe=appendix_d", "--output_dir=sets"], r"no network plays IncV3: --networks=IncV3=NAME"
+    ),
+    "craft with odd players": Mistake("craft", [*CRAFT, "--networks=IncV3"], r"networks.*NAME=NETWORK"),
+    "craft without weights": Mistake(
+        "craft", [*CRAFT, "--target=inception_v3", "--checkpoint_dir=empty"], r"Expected inception_v3_2016_08_28"
+    ),
+    "verify no set": Mistake(
+        "craft", ["--verify", "--output_dir=empty"], r"no complete set of attacked images in empty"
+    ),
+    "attack nothing": Mistake("attack", [*ATTACK, "--input_dir=empty"], r"no \.png files in empty"),
+    "attack nowhere": Mistake("attack", [*ATTACK, "--input_dir=absent"], r"no such folder of images: absent"),
+    "attack no network": Mistake("attack", [*ATTACK, "--input_dir=empty", "--models="], r"expected --models=NAME"),
+    "attack without targets": Mistake(
+        "attack", [*ATTACK, "--input_dir=words", "--label=given"], r"no such file: words/target_class\.csv"
+    ),
+    "attack beyond": Mistake("attack", [*ATTACK, "--input_dir=words", "--max_epsilon=256"], r"max_epsilon.*256"),
     "train no target": Mistake("train_target", [], r"name of one target"),
     "train unknown target": Mistake("train_target", ["resnet999"], r"'resnet999'"),
 }
@@ -240,6 +270,8 @@ def workplace(tmp_path_factory) -> Path:
     whole = gzip.compress(np.random.default_rng(0).bytes(5000))
     (folder / "truncated" / "train-images-idx3-ubyte.gz").write_bytes(whole[:3000])
     (folder / "words.png").write_text("these are words")
+    (folder / "words").mkdir()
+    (folder / "words" / "words.png").write_text("these are words")
     (folder / "empty.png").write_bytes(b"")
     write_dress(folder / "dress.png")
     (folder / "classes" / "12").mkdir(parents=True)
@@ -461,3 +493,52 @@ def test_a_full_disk_under_the_sets_is_one_line(tiny_disk, tmp_path):
 def test_a_full_disk_under_the_run_is_one_line(tiny_disk, tmp_path, story, size):
     disk = tiny_disk(size)
     assert_disk_full(run(tmp_path, "train", *SMALL, f"--sets_dir={story.folder}/sets", f"--run_dir={disk}/run"), disk)
+
+
+# --- craft and attack ---
+
+SMALL_CRAFT = ["--recipe=white_eps4", "--members=target", "--holdout=target", "--images=40", "--shard_size=2"]
+
+
+def test_craft_stopped_by_ctrl_c_goes_on_and_says_what_its_attacks_do(tmp_path):
+    process = subprocess.Popen(
+        command("craft", *SMALL_CRAFT, "--output_dir=stopped"),
+        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    stopped, deadline = tmp_path / "stopped" / "white_eps4", time.time() + LIMIT
+    while len(list(stopped.glob("*.tfrecord"))) < 3 and process.poll() is None and time.time() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130 and "interrupted; the same command goes on" in stderr
+    done = len(list(stopped.glob("*.tfrecord")))
+    assert 3 <= done < 20 and not list(stopped.glob(".*"))
+    again = run(tmp_path, "craft", *SMALL_CRAFT, "--output_dir=stopped")
+    assert again.status == 0, again.stderr
+    assert f"/{2 * (40 - 2 * done)} [" in again.stderr  # the rest only
+    assert re.search(r"ifgsm4_ensemble +\d\.\d+ +\d+\.\d % \(\d+\.\d %\)", again.stdout)
+    assert "stopped/white_eps4: 40 images, 80 attacked" in again.stdout
+    whole = run(tmp_path, "craft", *SMALL_CRAFT, "--output_dir=whole")
+    assert whole.status == 0, whole.stderr
+    files = {path.name: path.read_bytes() for path in stopped.iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "whole" / "white_eps4").iterdir()}
+    verified = run(tmp_path, "craft", "--verify", "--output_dir=stopped/white_eps4")
+    assert "40 images, all as they were written" in verified.stdout
+
+
+def test_a_folder_of_broken_files_is_an_error_that_names_them(workplace, tmp_path):
+    crafted = run(workplace, "craft", *SMALL_CRAFT, "--source=words", f"--output_dir={tmp_path / 'sets'}")
+    assert crafted.status == 1 and "left out, no image: words" in crafted.stdout
+    assert "none of its 1 files is an image" in crafted.stderr and "Traceback" not in crafted.stderr
+    attacked = run(
+        workplace,
+        "attack",
+        "--method=no_op",
+        "--input_dir=words",
+        f"--output_dir={tmp_path / 'out'}",
+        "--max_epsilon=4",
+    )
+    assert attacked.status == 1 and "Traceback" not in attacked.stderr
+    assert "skipped: words/words.png is truncated or no image" in attacked.stderr
+    assert "none of the 1 PNG files in words is an image to attack" in attacked.stderr

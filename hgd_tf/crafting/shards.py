@@ -88,9 +88,12 @@ class TFRecordFormat(ShardFormat):
         return self.folder / self._name(shard, "tfrecord")
 
     def write(self, shard: int, records: Sequence[Record]) -> None:
-        with replacing(self.path(shard)) as temporary, tf.io.TFRecordWriter(temporary) as writer:
-            for record in records:
-                writer.write(self._example(record).SerializeToString(deterministic=True))
+        try:
+            with replacing(self.path(shard)) as temporary, tf.io.TFRecordWriter(temporary) as writer:
+                for record in records:
+                    writer.write(self._example(record).SerializeToString(deterministic=True))
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from error
 
     def _example(self, record: Record) -> tf.train.Example:
         features = {
