@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, bind
+from hgd_tf.attacks import METHODS, TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, bind
+from hgd_tf.attacks.recipes import APPENDIX_D, CLASS_SPLIT, RECIPES, TRAIN_MIX
+from hgd_tf.errors import TargetError
+from hgd_tf.targets import TARGETS
 
+ROOT = Path(__file__).parents[2]
 INC_V3, INC_RES_V2, RES, INC_V4 = (SimpleNamespace(name=name) for name in ("IncV3", "IncResV2", "Res", "IncV4"))
 MEMBERS = (INC_V3, INC_RES_V2, RES)
 PAPER = Roles(INC_V3, MEMBERS, INC_V4)
@@ -71,3 +76,88 @@ def test_holdout_is_attacked_in_the_black_test_sets_only():
 def test_white_test_set_attacks_the_target_also_where_it_is_no_member():
     attacks = bind(TEST_SETS[0], Roles(INC_V4, MEMBERS, RES))
     assert [attack.models for attack in attacks] == [(INC_V4,), MEMBERS]
+
+
+# --- the competition's set ---
+
+SEVEN = ("IncV3", "advV3", "ensV3", "ens4V3", "IncV4", "IncResV2", "ensIncResV2")
+EIGHT = (*SEVEN, "ResNet101")
+APPENDIX_D_ROWS = [
+    ("no_op", "no_op", ()),
+    ("sign_noise", "sign_noise", ()),
+    ("fgsm_IncV3", "fgsm", ("IncV3",)),
+    ("fgsm_ensV3_advV3", "fgsm", ("ensV3", "advV3")),
+    ("fgsm_IncV3_IncV4_ensIncResV2", "fgsm", ("IncV3", "IncV4", "ensIncResV2")),
+    ("ifgsm5_x7", "ifgsm5", SEVEN),
+    ("ifgsm10_x7", "ifgsm10", SEVEN),
+    ("ifgsm20_x7", "ifgsm20", SEVEN),
+    ("ifgsm10_x8", "ifgsm10", EIGHT),
+    ("ifgsm20_x8", "ifgsm20", EIGHT),
+    ("difgsm4_x8", "difgsm4", EIGHT),
+    ("adaifgsm2_x8", "adaifgsm2", EIGHT),
+    ("adaifgsm3_x8", "adaifgsm3", EIGHT),
+    ("adaifgsm5_x8", "adaifgsm5", EIGHT),
+]
+
+
+def test_appendix_d_is_its_fourteen_attacks_at_epsilon_16():
+    named = {name: SimpleNamespace(name=name) for name in EIGHT}
+    received = [
+        (attack.name, attack.method, tuple(model.name for model in attack.models))
+        for attack in bind(APPENDIX_D, PAPER._replace(named=named))
+    ]
+    assert received == [(name, METHODS[method], models) for name, method, models in APPENDIX_D_ROWS]
+    assert (APPENDIX_D.lowest, APPENDIX_D.highest) == (16, 16)
+
+
+def test_a_network_that_plays_several_parts_is_attacked_once():
+    named = {name: (INC_V3, RES)[number % 2] for number, name in enumerate(EIGHT)}
+    models = {attack.name: attack.models for attack in bind(APPENDIX_D, PAPER._replace(named=named))}
+    assert models["ifgsm5_x7"] == models["adaifgsm5_x8"] == (INC_V3, RES)
+    assert models["fgsm_IncV3"] == (INC_V3,)
+
+
+def test_a_part_that_nobody_plays_is_an_error_that_names_it():
+    named = {name: INC_V3 for name in EIGHT if name not in ("advV3", "ensV3")}
+    with pytest.raises(TargetError, match="no network plays ensV3, advV3: --networks=ensV3=NAME"):
+        bind(APPENDIX_D, PAPER._replace(named=named))
+
+
+# --- the others ---
+
+
+def test_the_mix_adds_clean_and_noisy_images():
+    assert [tuple(attack) for attack in bind(TRAIN_MIX, PAPER)] == [
+        ("no_op", METHODS["no_op"], ()),
+        ("sign_noise", METHODS["sign_noise"], ()),
+        *TRAIN_ROWS,
+    ]
+
+
+def test_table_4_trains_on_three_quarters_of_the_classes_and_tests_on_the_others():
+    parts = {recipe.name: recipe.classes for recipe in CLASS_SPLIT}
+    assert parts.pop("seen_classes_train_set") == (0.0, 0.75)
+    assert set(parts.values()) == {(0.75, 1.0)}
+    assert set(parts) == {
+        "unseen_classes_validation_set",
+        *(f"unseen_classes_{kind}_eps{epsilon}" for kind in ("white", "black") for epsilon in (4, 16)),
+    }
+
+
+def test_every_recipe_is_found_by_its_name():
+    assert all(recipe.name == name for name, recipe in RECIPES.items())
+    assert len(RECIPES) == 14
+
+
+# --- who plays the parts ---
+
+
+@pytest.mark.parametrize("flagfile", ["mini", "lite", "slim"])
+def test_a_flagfile_names_a_player_of_every_part(flagfile):
+    lines = (ROOT / f"{flagfile}.flags").read_text(encoding="utf-8").splitlines()
+    values = dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
+    named = dict(pair.split("=") for pair in values["networks"].split(","))
+    players = {values["target"], *values["members"].split(","), values["holdout"], *named.values()} - {"target"}
+    assert players <= set(TARGETS)
+    assert set(named) == set(EIGHT)
+    assert values["holdout"] not in (values["target"], *values["members"].split(","))
