@@ -500,6 +500,7 @@ def test_a_full_disk_under_the_run_is_one_line(tiny_disk, tmp_path, story, size)
 SMALL_CRAFT = ["--recipe=white_eps4", "--members=target", "--holdout=target", "--images=40", "--shard_size=2"]
 
 
+@pytest.mark.slow
 def test_craft_stopped_by_ctrl_c_goes_on_and_says_what_its_attacks_do(tmp_path):
     process = subprocess.Popen(
         command("craft", *SMALL_CRAFT, "--output_dir=stopped"),

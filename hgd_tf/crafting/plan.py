@@ -74,8 +74,6 @@ class SetPlan:
             [draw_epsilon(count, lowest, highest, (self.seed, place)) for place in range(len(self.attacks))]
         )
         self._strategy = tf.distribute.get_strategy()
-        self._attack_on = functools.lru_cache(maxsize=None)(self._make_attack)
-        self._classify = functools.lru_cache(maxsize=None)(_classifier)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,7 +95,7 @@ class SetPlan:
         epsilon = self._epsilon[:, numbers]
         attacked = np.empty((len(self.attacks), *clean.shape), np.uint8)
         for place, attack in enumerate(self.attacks):
-            attacked[place] = self._attack_on(attack.models)(
+            attacked[place] = _attack_on(attack.models, self._strategy)(
                 clean,
                 epsilon[place],
                 attack.method,
@@ -124,13 +122,9 @@ class SetPlan:
             for place, number in enumerate(numbers)
         ]
 
-    def _make_attack(self, models: tuple[Target, ...]) -> SignGradientAttack:
-        with self._strategy.scope():
-            return SignGradientAttack(models)
-
     def _answers(self, judge: Target, images: np.ndarray) -> np.ndarray:
         firsts = range(0, len(images), self.batch_size)
-        classes = [self._classify(judge)(tf.constant(images[first : first + self.batch_size])) for first in firsts]
+        classes = [_classifier(judge)(tf.constant(images[first : first + self.batch_size])) for first in firsts]
         return np.concatenate([*classes, np.zeros(0, np.int64)])
 
     def description(self) -> dict[str, Any]:
@@ -181,6 +175,14 @@ def _fingerprint(model: Target) -> str:
     return digest.hexdigest()
 
 
+# Plans of the same networks share what was compiled for one of them.
+@functools.lru_cache(maxsize=32)
+def _attack_on(models: tuple[Target, ...], strategy: tf.distribute.Strategy) -> SignGradientAttack:
+    with strategy.scope():
+        return SignGradientAttack(models)
+
+
+@functools.lru_cache(maxsize=32)
 def _classifier(judge: Target) -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(lambda images: tf.argmax(judge(images)["logits"], axis=-1), reduce_retracing=True)
 

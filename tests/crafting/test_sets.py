@@ -220,7 +220,7 @@ def test_file_of_another_kind_is_a_data_error_that_names_the_folder(crafted, rol
 def test_every_flipped_byte_is_a_data_error(crafted, roles, clean):
     crafter, shard = SetCrafter(roles, crafted.parent, seed=0), shard_of(crafted)
     content = shard.read_bytes()
-    for position in range(0, len(content), 41):
+    for position in range(0, len(content), 151):
         shard.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
         with pytest.raises(DataError, match=str(shard)):
             crafter.attacked_set(BLACK_EPS4, clean)

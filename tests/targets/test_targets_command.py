@@ -74,6 +74,7 @@ def test_verify_counts_what_is_right_and_names_what_is_no_image(tmp_path, lite0,
     assert float(re.search(r"([\d.]+) images/s", result)[1]) > 0
 
 
+@pytest.mark.slow
 def test_a_converted_target_loads_with_the_same_answers_at_any_size(lite0, checkpoint_dir, tmp_path, relative_error):
     _run("convert", "efficientnet_lite0", f"--checkpoint_dir={checkpoint_dir}", f"--output={tmp_path}/again.keras")
     images = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 3)).astype(np.float32)

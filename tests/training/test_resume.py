@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from hgd_tf.defenses import load_defense
 
+pytestmark = pytest.mark.slow
+
 # A learning rate so large that the validation loss soon rises, and drops it.
 FLAGS = [
     "--members=target",
