@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -12,8 +12,15 @@ from hgd_tf.attacks.recipes import APPENDIX_D, CLASS_SPLIT, RECIPES, TRAIN_MIX
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import TARGETS
 
+
+class Player(NamedTuple):
+    """A network's stand-in."""
+
+    name: str
+
+
 ROOT = Path(__file__).parents[2]
-INC_V3, INC_RES_V2, RES, INC_V4 = (SimpleNamespace(name=name) for name in ("IncV3", "IncResV2", "Res", "IncV4"))
+INC_V3, INC_RES_V2, RES, INC_V4 = (Player(name) for name in ("IncV3", "IncResV2", "Res", "IncV4"))
 MEMBERS = (INC_V3, INC_RES_V2, RES)
 PAPER = Roles(INC_V3, MEMBERS, INC_V4)
 FGSM, IFGSM2, IFGSM4, IFGSM8 = ((((1 / count,) * count, "image", 0.0),) for count in (1, 2, 4, 8))
@@ -101,7 +108,7 @@ APPENDIX_D_ROWS = [
 
 
 def test_appendix_d_is_its_fourteen_attacks_at_epsilon_16():
-    named = {name: SimpleNamespace(name=name) for name in EIGHT}
+    named = {name: Player(name) for name in EIGHT}
     received = [
         (attack.name, attack.method, tuple(model.name for model in attack.models))
         for attack in bind(APPENDIX_D, PAPER._replace(named=named))
