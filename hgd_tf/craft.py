@@ -36,7 +36,7 @@ from hgd_tf.crafting import craft_set
 from hgd_tf.crafting.job import CraftConfig, load_plan
 from hgd_tf.crafting.shards import FORMATS
 from hgd_tf.crafting.verify import format_summary, summarize, verify_set
-from hgd_tf.training.strategy import STRATEGIES
+from hgd_tf.strategy import STRATEGIES
 
 DEFAULTS = CraftConfig("train_set")
 RUNNERS = ("local", "beam")

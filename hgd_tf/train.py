@@ -33,9 +33,9 @@ from hgd_tf import cli
 from hgd_tf.denoisers import DENOISERS
 from hgd_tf.evaluation import evaluate_run
 from hgd_tf.guidance import GUIDANCES
+from hgd_tf.strategy import STRATEGIES
 from hgd_tf.targets import TARGETS
 from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
-from hgd_tf.training.strategy import STRATEGIES
 
 DEFAULTS, EXPERIMENT_DEFAULTS = TrainConfig(ExperimentConfig()), ExperimentConfig()
 

@@ -86,9 +86,10 @@ class SignGradientAttack(tf.Module):
         Raises:
           ValueError: labels or models are needed and absent, or epsilon is negative or no integer.
         """
+        images = np.asarray(images)
         labels, epsilon = self._checked(images, epsilon, method, labels)
         numbers = np.arange(len(images)) if numbers is None else np.asarray(numbers)
-        attacked = np.asarray(images).astype(np.uint8)
+        attacked = images.astype(np.uint8)
         followed = np.array(labels, np.int64)
         waiting = np.arange(len(images))
         for rung, schedule in enumerate(method):
@@ -114,6 +115,7 @@ class SignGradientAttack(tf.Module):
             if self.label in ("true", "given"):
                 raise ValueError(f"label={self.label!r} needs labels, received none")
             labels = np.zeros(len(images), np.int64)
+        labels = np.asarray(labels)
         if not self.models and (len(method) > 1 or method[0].steps):
             raise ValueError("expected at least one model to attack, received none")
         epsilon = np.broadcast_to(np.asarray(epsilon), (len(images),))

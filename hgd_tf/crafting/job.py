@@ -24,8 +24,8 @@ from hgd_tf.data.sources import (
     part_of_classes,
 )
 from hgd_tf.errors import DataError
+from hgd_tf.strategy import make_strategy
 from hgd_tf.targets import load_target
-from hgd_tf.training.strategy import make_strategy
 
 EMBEDDED, TFDS = "embedded", "tfds"
 EMBEDDED_PARTS = ("train", "validation", "test")

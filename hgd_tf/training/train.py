@@ -15,12 +15,12 @@ from hgd_tf.defenses.saving import DENOISER_FILE, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
 from hgd_tf.errors import HgdError, RunError, TargetError
 from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
+from hgd_tf.strategy import make_strategy
 from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.config import TrainConfig
 from hgd_tf.training.experiment import Experiment, load_experiment
 from hgd_tf.training.pairs import training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
-from hgd_tf.training.strategy import make_strategy
 
 
 def train_denoiser(

@@ -459,6 +459,7 @@ def test_float_images_give_what_their_uint8_does():
     images, epsilon, _ = small_batch()
     attack = small_attack("predicted")
     np.testing.assert_array_equal(attack(images.astype(np.float32), epsilon), attack(images, epsilon))
+    np.testing.assert_array_equal(attack(tf.constant(images), tf.constant(epsilon)), attack(images, epsilon))
 
 
 def test_one_attack_takes_images_of_several_sizes(predicted_attack, fashion):

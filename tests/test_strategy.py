@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hgd_tf.defenses import load_defense
 from hgd_tf.errors import HgdError
-from hgd_tf.training.strategy import make_strategy
+from hgd_tf.strategy import make_strategy
 
 # Logical devices must be configured before TensorFlow starts, hence a process of its own.
 SCRIPT = """
@@ -25,7 +25,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 from hgd_tf.errors import HgdError
 from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
-from hgd_tf.training.strategy import make_strategy
+from hgd_tf.strategy import make_strategy
 
 # One convolution a block instead of two or three: the same network otherwise, compiled in a third of the time.
 networks = sys.modules["hgd_tf.denoisers.dunet"]
