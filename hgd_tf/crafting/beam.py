@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from hgd_tf.crafting.run import CraftShards
 from hgd_tf.crafting.shards import FORMATS, ShardFormat
 from hgd_tf.errors import HgdError
 
+logging.getLogger().setLevel(logging.ERROR)  # before the import, which warns of what is not installed
 try:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from hgd_tf.attacks.roles import THE_TARGET, assign_roles
 from hgd_tf.competition.files import competition_files, is_competition_table
 from hgd_tf.crafting.plan import SetPlan
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
-from hgd_tf.data.labeled_files import labeled_files, unlabeled_files
+from hgd_tf.data.labeled_files import LabeledFile, labeled_files, unlabeled_files
 from hgd_tf.data.sources import (
     ArraySource,
     FileSource,
@@ -76,7 +76,7 @@ def load_plan(config: CraftConfig) -> SetPlan:
     Raises:
       TargetError, DataError, HgdError: one of them does not load, or they do not fit.
     """
-    recipe = RECIPES[config.recipe]
+    recipe, open_source = RECIPES[config.recipe], find_source(config)
     with make_strategy(config.strategy, config.batch_size).scope():
         target = load_target(config.target)
         roles = assign_roles(
@@ -87,7 +87,7 @@ def load_plan(config: CraftConfig) -> SetPlan:
             target_name=config.target,
             load=load_target,
         )
-        source = load_source(config, config.image_size or target.image_size, target.channels)
+        source = open_source(config.image_size or target.image_size, target.channels)
         if len(source.labels) and source.labels.max() >= target.classes:
             raise DataError(
                 f"{config.source} has images of class {source.labels.max()}, {target.name} knows {target.classes}"
@@ -104,27 +104,28 @@ def load_plan(config: CraftConfig) -> SetPlan:
         return SetPlan(recipe, roles, source, config.seed, config.batch_size, config.shard_size, judges)
 
 
-def load_source(config: CraftConfig, image_size: int, channels: int) -> Source:
-    """The images that the configuration names.
+def find_source(config: CraftConfig) -> Callable[[int, int], Source]:
+    """The images that the configuration names, for a side and a number of channels.
 
     Raises:
       DataError: they are not there.
     """
     kind, *rest = config.source.split(":")
     if kind == EMBEDDED and len(rest) == 1 and rest[0] in EMBEDDED_PARTS:
-        return ArraySource(getattr(load_fashion_mnist(), rest[0]), f"fashion_mnist-{rest[0]}")
+        return lambda *_: ArraySource(getattr(load_fashion_mnist(), rest[0]), f"fashion_mnist-{rest[0]}")
     if kind == TFDS and len(rest) >= 2:
         *name, split = rest
-        return TfdsSource(":".join(name), split, image_size, channels, config.central_fraction)
+        return lambda size, channels: TfdsSource(":".join(name), split, size, channels, config.central_fraction)
     if kind in (EMBEDDED, TFDS) and not Path(config.source).exists():
         raise DataError(
             "expected embedded:train, embedded:validation, embedded:test, tfds:NAME:SPLIT or a folder, "
             f"received {config.source!r}"
         )
-    return FileSource(_files(config), image_size, channels, config.central_fraction)
+    files = _files(config)
+    return lambda size, channels: FileSource(files, size, channels, config.central_fraction)
 
 
-def _files(config: CraftConfig):
+def _files(config: CraftConfig) -> list[LabeledFile]:
     folder = Path(config.source)
     if config.labels is not None and folder.is_dir() and is_competition_table(config.labels):
         files = competition_files(folder, config.labels, config.crop_boxes)

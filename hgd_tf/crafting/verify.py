@@ -99,8 +99,15 @@ def summarize(folder: Union[str, Path]) -> Summary:
     return Summary(shards.attacks, manifest["judges"], accuracy, success, perturbation)
 
 
+def _percent(fraction: float) -> str:
+    return "–" if np.isnan(fraction) else f"{100 * fraction:.1f} %"
+
+
 def format_summary(summary: Summary) -> str:
-    """A table: an attack a line, and for each judge its accuracy in percent and, in brackets, the attack's success."""
+    """A table: an attack a line, and for each judge its accuracy in percent and, in brackets, the attack's success.
+
+    Where no class is known there is no accuracy.
+    """
     width = max(map(len, ("clean", *summary.attacks)))
     columns = [max(16, len(judge)) for judge in summary.judges]
     header = "".join(f"  {judge:>{column}}" for judge, column in zip(summary.judges, columns))
@@ -108,7 +115,7 @@ def format_summary(summary: Summary) -> str:
     for place, name in enumerate(("clean", *summary.attacks)):
         perturbation = summary.mean_perturbation[place - 1] if place else 0.0
         cells = [
-            f"{100 * accuracy[place]:.1f} %" + (f" ({100 * success[place - 1]:.1f} %)" if place else "")
+            _percent(accuracy[place]) + (f" ({_percent(success[place - 1])})" if place else "")
             for accuracy, success in zip(summary.accuracy, summary.success)
         ]
         row = "".join(f"  {cell:>{column}}" for cell, column in zip(cells, columns))
