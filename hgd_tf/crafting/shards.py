@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 import numpy as np
 import tensorflow as tf
@@ -120,7 +120,6 @@ class TFRecordFormat(ShardFormat):
 
     def _record(self, features, images: bool) -> Record:
         attacked, epsilon = list(features["attacked"].bytes_list.value), features["epsilon"].int64_list.value
-        clean = decode_image(features["clean"].bytes_list.value[0])
         if len(attacked) != len(self.attacks) or len(epsilon) != len(self.attacks):
             raise ValueError(f"expected {len(self.attacks)} attacked images, received {len(attacked)}")
         return Record(
@@ -130,8 +129,7 @@ class TFRecordFormat(ShardFormat):
             np.array(epsilon, np.int64),
             np.array(features["mean_perturbation"].float_list.value, np.float32),
             np.array(features["answers"].int64_list.value, np.int64).reshape(-1, 1 + len(self.attacks)),
-            clean,
-            _stack([decode_image(content) for content in attacked * images], clean.shape),
+            *_decoded([*features["clean"].bytes_list.value, *attacked] if images else []),
         )
 
 
@@ -154,8 +152,7 @@ class PngFormat(ShardFormat):
 
     def read(self, shard: int, images: bool = True) -> Iterator[Record]:
         for row in self._records(shard):
-            kinds = (CLEAN, *self.attacks) if images else (CLEAN,)
-            clean, *attacked = (decode_image(self._image(kind, row["name"])) for kind in kinds)
+            kinds = (CLEAN, *self.attacks) if images else ()
             yield Record(
                 row["number"],
                 row["name"],
@@ -163,8 +160,7 @@ class PngFormat(ShardFormat):
                 np.array(row["epsilon"], np.int64),
                 np.array(row["mean_perturbation"], np.float32),
                 np.array(row["answers"], np.int64).reshape(-1, 1 + len(self.attacks)),
-                clean,
-                _stack(attacked, clean.shape),
+                *_decoded([self._image(kind, row["name"]) for kind in kinds]),
             )
 
     def _image(self, kind: str, name: str) -> Path:
@@ -192,8 +188,12 @@ def _without_images(record: Record) -> dict[str, Any]:
     return {"number": record.number, "name": record.name, "label": record.label, **arrays}
 
 
-def _stack(images: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    return np.stack(images) if images else np.zeros((0, *shape), np.uint8)
+def _decoded(images: Sequence[Union[bytes, Path]]) -> tuple[np.ndarray, np.ndarray]:
+    """A clean image (H, W, C) and what A attacks made of it (A, H, W, C); both empty where there is nothing."""
+    if not images:
+        return np.zeros(0, np.uint8), np.zeros(0, np.uint8)
+    clean, *attacked = map(decode_image, images)
+    return clean, np.stack(attacked)
 
 
 def _integers(values) -> tf.train.Feature:

@@ -7,12 +7,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Union
 
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.data.images import CropBox, decode_image
+from hgd_tf.data.images import decode_image
 from hgd_tf.data.labeled_files import LabeledFile
 from hgd_tf.data.splits import LabeledImages
 from hgd_tf.errors import DataError
@@ -88,14 +88,11 @@ class EncodedSource(Source):
         self.central_fraction = central_fraction
 
     def read(self, numbers: Numbers) -> SourceImages:
-        size, _, channels = self.image_shape
         numbers = list(numbers)
 
         def decode(place, content):
             try:
-                content = self._path(numbers[place]) if content == b"" else content
-                box = self._crop_box(numbers[place])
-                return decode_image(content, channels, size, box, self.central_fraction), True
+                return self._decode(numbers[place], content), True
             except DataError:
                 return np.zeros(self.image_shape, np.uint8), False
 
@@ -104,19 +101,24 @@ class EncodedSource(Source):
             return tf.ensure_shape(image, self.image_shape), place, is_image
 
         data = self._contents(numbers).map(load, num_parallel_calls=tf.data.AUTOTUNE)
-        read = [(image, place) for image, place, is_image in data.as_numpy_iterator() if is_image]
-        images = np.stack([image for image, _ in read]) if read else np.zeros((0, *self.image_shape), np.uint8)
-        return SourceImages(np.array([numbers[place] for _, place in read], np.int64), images)
+        read = {int(place): image for image, place, is_image in data.as_numpy_iterator() if is_image}
+        images = [read[place] for place in sorted(read)]
+        return SourceImages(
+            np.array([numbers[place] for place in sorted(read)], np.int64),
+            np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8),
+        )
 
+    @abc.abstractmethod
     def _contents(self, numbers: Sequence[int]) -> tf.data.Dataset:
-        """Places in `numbers` and encoded images; an empty one is read from its path."""
-        return tf.data.Dataset.from_tensor_slices((tf.range(len(numbers)), tf.fill([len(numbers)], "")))
+        """Places in `numbers`, and the encoded images, empty where they lie in files; in any order."""
 
-    def _path(self, number: int) -> Path:
-        raise DataError(f"image {number} has no content")
+    @abc.abstractmethod
+    def _decode(self, number: int, content: bytes) -> np.ndarray:
+        """An image of `image_shape`.
 
-    def _crop_box(self, number: int) -> Optional[CropBox]:
-        return None
+        Raises:
+          DataError: it is none.
+        """
 
 
 class FileSource(EncodedSource):
@@ -132,11 +134,13 @@ class FileSource(EncodedSource):
         super().__init__(names, [file.label for file in files], image_size, channels, central_fraction)
         self.files = list(files)
 
-    def _path(self, number: int) -> Path:
-        return self.files[number].path
+    def _contents(self, numbers: Sequence[int]) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((tf.range(len(numbers)), tf.fill([len(numbers)], "")))
 
-    def _crop_box(self, number: int) -> Optional[CropBox]:
-        return self.files[number].crop_box
+    def _decode(self, number: int, content: bytes) -> np.ndarray:
+        size, _, channels = self.image_shape
+        file = self.files[number]
+        return decode_image(file.path, channels, size, file.crop_box, self.central_fraction)
 
     def fingerprint(self) -> str:
         sizes = [file.path.stat().st_size if file.path.exists() else 0 for file in self.files]
@@ -196,6 +200,10 @@ class TfdsSource(EncodedSource):
 
         signature = (tf.TensorSpec((), tf.int32), tf.TensorSpec((), tf.string))
         return tf.data.Dataset.from_generator(chosen, output_signature=signature)
+
+    def _decode(self, number: int, content: bytes) -> np.ndarray:
+        size, _, channels = self.image_shape
+        return decode_image(content, channels, size, central_fraction=self.central_fraction)
 
     def fingerprint(self) -> str:
         return _digest(self, [self._name, self._split, self.central_fraction])
