@@ -30,7 +30,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from hgd_tf import cli
-from hgd_tf.denoisers import DENOISERS
+from hgd_tf.attacks import TRAINING_RECIPES
+from hgd_tf.denoisers import DENOISERS, PRECISIONS
 from hgd_tf.evaluation import evaluate_run
 from hgd_tf.guidance import GUIDANCES
 from hgd_tf.strategy import STRATEGIES
@@ -49,10 +50,23 @@ flags.DEFINE_enum("denoiser", DEFAULTS.denoiser, list(DENOISERS), "The denoising
 flags.DEFINE_float("width", DEFAULTS.width, "Factor on the denoiser's channels; 1 is the paper's.", 1 / 64)
 flags.DEFINE_float("output_scale", DEFAULTS.output_scale, "Factor on the predicted noise; 2 is PGD x2.", 0.0)
 flags.DEFINE_bool("zero_head", DEFAULTS.zero_head, "Start from the identity.")
+flags.DEFINE_integer(
+    "block_size", DEFAULTS.block_size, "Side of the patches of pixels that the denoiser folds into channels.", 1
+)
+flags.DEFINE_enum(
+    "precision", DEFAULTS.precision, list(PRECISIONS), "Of training; bfloat16 wants a CPU or GPU that has it."
+)
+flags.DEFINE_string("init_from", None, "Folder of a defence, or name of one in the package, to start from.")
+flags.DEFINE_enum("recipe", DEFAULTS.recipe, list(TRAINING_RECIPES), "The attacks of training.")
+flags.DEFINE_enum("craft", DEFAULTS.craft, ("stored", "online"), "Attack before training, or while it goes on.")
+flags.DEFINE_integer("reuse", DEFAULTS.reuse, "How often a pair crafted online is drawn, on average.", 1)
 flags.DEFINE_integer("train_images", None, "Clean images to attack for training; default: all.", 1)
 flags.DEFINE_integer("validation_images", None, "Clean images to attack for validation; default: all.", 1)
 flags.DEFINE_integer("batch_size", DEFAULTS.batch_size, "Pairs of images a step, over all devices.", 1)
-flags.DEFINE_float("learning_rate", DEFAULTS.learning_rate, "Adam's, at the start.", 0.0)
+flags.DEFINE_float("learning_rate", DEFAULTS.learning_rate, "Adam's, at its highest.", 0.0)
+flags.DEFINE_enum("schedule", DEFAULTS.schedule, ("plateau", "cosine"), "Of the learning rate.")
+flags.DEFINE_integer("warmup_steps", DEFAULTS.warmup_steps, "Steps in which the cosine's rate rises.", 0)
+flags.DEFINE_float("ema", DEFAULTS.ema, "Momentum of the averaged weights that are kept; 0: the last ones.", 0.0, 1.0)
 flags.DEFINE_integer("epochs", DEFAULTS.epochs, "Train at most so many.", 1)
 flags.DEFINE_integer("steps_per_epoch", None, "Steps between validations; default: a pass over all pairs.", 1)
 flags.DEFINE_integer("patience", DEFAULTS.patience, "Epochs without gain before the rate drops to a tenth.", 0)
@@ -77,6 +91,9 @@ flags.DEFINE_string(
     "Images: a folder with train/CLASS/FILE, validation/…, test/…, or with "
     "Fashion-MNIST's four files; default: the subset in the package.",
 )
+flags.DEFINE_string("photographs", None, "Instead of --data_dir: a folder of image files, or of one folder a class.")
+flags.DEFINE_string("labels", None, "CSV with the columns file and label, of --photographs and --test_dir.")
+flags.DEFINE_string("test_dir", None, "Images of known class to test on, beside --photographs.")
 flags.DEFINE_integer("test_images", None, "Images to test on; default: all.", 1)
 flags.DEFINE_integer("adaptive_images", EXPERIMENT_DEFAULTS.adaptive_images, "Images for the adaptive attack.", 1)
 flags.DEFINE_integer("seed", EXPERIMENT_DEFAULTS.seed, "Of every random draw.", 0)
@@ -94,6 +111,21 @@ flags.register_validator("input_range", _is_range, "expected two increasing numb
 flags.register_validator("members", bool, "expected at least one network")
 for _name in ("width", "learning_rate", "output_scale"):
     flags.register_validator(_name, lambda value: 0 < value < math.inf, "expected a positive number")
+flags.register_multi_flags_validator(
+    ["photographs", "data_dir"],
+    lambda values: None in values.values(),
+    "--photographs stands instead of --data_dir",
+)
+flags.register_multi_flags_validator(
+    ["photographs", "labels", "test_dir"],
+    lambda values: values["photographs"] is not None or values["labels"] is values["test_dir"] is None,
+    "--labels and --test_dir go with --photographs",
+)
+flags.register_multi_flags_validator(
+    ["photographs", "craft"],
+    lambda values: values["photographs"] is not None or values["craft"] == "stored",
+    "--craft=online takes crops of --photographs",
+)
 flags.register_multi_flags_validator(
     ["target", "feature_layer"],
     lambda values: values["feature_layer"] is None or values["target"] not in TARGETS,
@@ -121,7 +153,10 @@ def config_from_flags() -> TrainConfig:
 def main(_) -> None:
     config, run_dir = config_from_flags(), _RUN_DIR.value
     experiment = train_denoiser(config, run_dir, _SETS_DIR.value, overwrite=_OVERWRITE.value)
-    print("\n" + evaluate_run(run_dir, experiment, config.experiment))
+    if len(experiment.splits.test.labels):
+        print("\n" + evaluate_run(run_dir, experiment, config.experiment))
+    else:
+        print("\nno table: there are no test images (--test_dir)")
     print(f"\nDenoiser, results and logs are in {run_dir}")
 
 

@@ -11,12 +11,22 @@ from hgd_tf.attacks.methods import (
     projected_gradient_descent,
     sign_noise,
 )
-from hgd_tf.attacks.recipes import TEST_SETS, TRAIN_SET, VALIDATION_SET, Recipe, Roles, bind, draw_epsilon
+from hgd_tf.attacks.recipes import (
+    TEST_SETS,
+    TRAIN_SET,
+    TRAINING_RECIPES,
+    VALIDATION_SET,
+    Recipe,
+    Roles,
+    bind,
+    draw_epsilon,
+)
 from hgd_tf.attacks.sign_gradient import SignGradientAttack
 
 __all__ = [
     "METHODS",
     "TEST_SETS",
+    "TRAINING_RECIPES",
     "TRAIN_SET",
     "VALIDATION_SET",
     "Recipe",

@@ -110,6 +110,12 @@ CLASS_SPLIT = (
 UNATTACKED = (RecipeAttack("no_op", NOBODY), RecipeAttack("sign_noise", NOBODY))
 TRAIN_MIX = TRAIN_SET._replace(name="train_mix", attacks=(*UNATTACKED, *TRAIN_SET.attacks))
 
+# For crafting while training: without the attack that takes half of the mix's time.
+LIGHT_MIX = TRAIN_MIX._replace(
+    name="light_mix", attacks=tuple(attack for attack in TRAIN_MIX.attacks if attack.method != "ifgsm8")
+)
+TRAINING_RECIPES = {recipe.name: recipe for recipe in (TRAIN_SET, TRAIN_MIX, LIGHT_MIX)}
+
 _SEVEN = Networks("x7", ("IncV3", "advV3", "ensV3", "ens4V3", "IncV4", "IncResV2", "ensIncResV2"))
 _EIGHT = Networks("x8", (*_SEVEN.names, "ResNet101"))
 
@@ -129,7 +135,8 @@ APPENDIX_D = Recipe(
 )
 
 RECIPES = {
-    recipe.name: recipe for recipe in (TRAIN_SET, VALIDATION_SET, *TEST_SETS, *CLASS_SPLIT, TRAIN_MIX, APPENDIX_D)
+    recipe.name: recipe
+    for recipe in (TRAIN_SET, VALIDATION_SET, *TEST_SETS, *CLASS_SPLIT, TRAIN_MIX, LIGHT_MIX, APPENDIX_D)
 }
 
 

@@ -7,9 +7,19 @@ from typing import Optional
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
 from hgd_tf.data.folder import load_folder
+from hgd_tf.data.photographs import CropShape, PhotographSplits, load_photographs
 from hgd_tf.data.splits import LabeledImages, Splits
 
-__all__ = ["LabeledImages", "Splits", "load_fashion_mnist", "load_folder", "load_splits"]
+__all__ = [
+    "CropShape",
+    "LabeledImages",
+    "PhotographSplits",
+    "Splits",
+    "load_fashion_mnist",
+    "load_folder",
+    "load_photographs",
+    "load_splits",
+]
 
 
 def load_splits(data_dir: Optional[str], image_size: int, channels: int) -> Splits:

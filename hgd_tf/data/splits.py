@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -18,10 +19,15 @@ class LabeledImages(NamedTuple):
         return LabeledImages(self.images[:count], self.labels[:count])
 
 
-class Splits(NamedTuple):
-    """A dataset's name and its three disjoint parts."""
+@dataclasses.dataclass
+class Splits:
+    """A dataset's name and its three disjoint parts; there may be no test images."""
 
     name: str
     train: LabeledImages
     validation: LabeledImages
     test: LabeledImages
+
+    def train_images(self, count: Optional[int] = None) -> LabeledImages:
+        """The first `count` training images (all, if there are fewer or `count` is None)."""
+        return self.train.head(count)

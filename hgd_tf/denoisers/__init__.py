@@ -1,9 +1,19 @@
 """Denoisers: images to images of the same shape, float32 in pixel units [0, 255]."""
 
-from hgd_tf.denoisers.dunet import MIN_IMAGE_SIZE, dae, dunet, rescaled
+from hgd_tf.denoisers.dunet import MIN_IMAGE_SIZE, PRECISIONS, dae, dunet, rescaled
 from hgd_tf.denoisers.filters import gaussian, median
 from hgd_tf.denoisers.official import load_official_denoiser
 
 DENOISERS = {"dunet": dunet, "dae": dae}
 
-__all__ = ["DENOISERS", "MIN_IMAGE_SIZE", "dae", "dunet", "gaussian", "load_official_denoiser", "median", "rescaled"]
+__all__ = [
+    "DENOISERS",
+    "MIN_IMAGE_SIZE",
+    "PRECISIONS",
+    "dae",
+    "dunet",
+    "gaussian",
+    "load_official_denoiser",
+    "median",
+    "rescaled",
+]

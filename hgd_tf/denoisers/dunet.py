@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.denoisers.layers import AddNoise, UpsampleLike
+from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
 from hgd_tf.normalization import INCEPTION, Normalization
 
 layers = tf.keras.layers
@@ -14,6 +14,7 @@ layers = tf.keras.layers
 # block but the first has stride 2.
 FEEDFORWARD = ((2, 64), (3, 128), (3, 256), (3, 256), (3, 256))
 FEEDBACK = ((3, 256), (3, 256), (3, 128), (2, 64))
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # and Keras' names
 MIN_IMAGE_SIZE = 16  # four halvings leave one pixel
 
 
@@ -23,7 +24,9 @@ def dunet(
     *,
     output_scale: float = 1.0,
     zero_head: bool = False,
+    block_size: int = 1,
     synchronized: bool = False,
+    precision: str = "float32",
     normalization: Normalization = INCEPTION,
     name: str = "dunet",
 ) -> tf.keras.Model:
@@ -34,7 +37,10 @@ def dunet(
       channels: of the images.
       output_scale: factor on the predicted negative noise; 2 is the paper's PGD x2 (appendix B).
       zero_head: start with a zero head, so that the untrained network is the identity.
+      block_size: side of the patches of pixels that enter and leave as channels of one; 1: none, the paper's. At 2 the
+        large maps of the first level, where most of the time goes, have a quarter of the positions.
       synchronized: normalize over the batch of all replicas; for training under a `tf.distribute` strategy.
+      precision: in which convolutions are computed, `float32` or `bfloat16`; variables and images stay float32.
       normalization: of the pixels inside; the predicted noise is in its units.
       name: of the model.
 
@@ -44,7 +50,7 @@ def dunet(
     Raises:
       ValueError: width leaves a layer without channels, or an argument is not positive.
     """
-    return _denoiser(width, channels, output_scale, zero_head, synchronized, normalization, name, lateral=True)
+    return _denoiser(lateral=True, **locals())
 
 
 def dae(
@@ -53,32 +59,42 @@ def dae(
     *,
     output_scale: float = 1.0,
     zero_head: bool = False,
+    block_size: int = 1,
     synchronized: bool = False,
+    precision: str = "float32",
     normalization: Normalization = INCEPTION,
     name: str = "dae",
 ) -> tf.keras.Model:
     """Denoising autoencoder: `dunet` without its lateral connections (Figure 2, left); arguments as there."""
-    return _denoiser(width, channels, output_scale, zero_head, synchronized, normalization, name, lateral=False)
+    return _denoiser(lateral=False, **locals())
 
 
-def _denoiser(width, channels, output_scale, zero_head, synchronized, normalization, name, lateral) -> tf.keras.Model:
+def _denoiser(
+    width, channels, output_scale, zero_head, block_size, synchronized, precision, normalization, name, lateral
+) -> tf.keras.Model:
     if round(min(count for _, count in FEEDFORWARD) * width) < 1:
         raise ValueError(f"width must leave every layer a channel (at least 1/64), received {width}")
     if channels < 1:
         raise ValueError(f"channels must be at least 1, received {channels}")
+    if block_size < 1:
+        raise ValueError(f"block_size must be at least 1, received {block_size}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, received {precision!r}")
     if not output_scale > 0:
         raise ValueError(f"output_scale must be positive, received {output_scale}")
+
+    policy = PRECISIONS[precision]
 
     def convolution(x, filters: int, strides: int = 1):
         """C of Figure 3. Padding is 1 on every side, which Keras' `same` is at stride 1 only."""
         if strides > 1:
-            x = layers.ZeroPadding2D(1)(x)
+            x = layers.ZeroPadding2D(1, dtype=policy)(x)
         padding = "same" if strides == 1 else "valid"
-        x = layers.Conv2D(filters, 3, strides, padding=padding, use_bias=False)(x)
+        x = layers.Conv2D(filters, 3, strides, padding=padding, use_bias=False, dtype=policy)(x)
         # Keras' synchronized batch norm is not fused, hence slower: only where there is something to synchronize.
         extra = {"synchronized": True} if synchronized else {}
-        x = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, **extra)(x)
-        return layers.ReLU()(x)
+        x = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, dtype=policy, **extra)(x)
+        return layers.ReLU(dtype=policy)(x)
 
     def block(x, count: int, base_filters: int, strides: int = 1):
         for number in range(count):
@@ -87,17 +103,24 @@ def _denoiser(width, channels, output_scale, zero_head, synchronized, normalizat
 
     images = tf.keras.Input((None, None, channels), name="images")
     x = normalization.layer()(images)
+    if block_size > 1:
+        x = SpaceToDepth(block_size)(x)
     levels = []
     for number, (count, filters) in enumerate(FEEDFORWARD):
         x = block(x, count, filters, strides=1 if number == 0 else 2)
         levels.append(x)
     for (count, filters), level in zip(FEEDBACK, reversed(levels[:-1])):
-        x = UpsampleLike()([x, level])
+        x = UpsampleLike(dtype=policy)([x, level])
         if lateral:
-            x = layers.Concatenate()([x, level])
+            x = layers.Concatenate(dtype=policy)([x, level])
         x = block(x, count, filters)
     initializer = "zeros" if zero_head else "glorot_uniform"
-    noise = layers.Conv2D(channels, 1, use_bias=False, kernel_initializer=initializer, name="head")(x)
+    head = layers.Conv2D(
+        channels * block_size**2, 1, use_bias=False, kernel_initializer=initializer, dtype=policy, name="head"
+    )
+    noise = head(x)
+    if block_size > 1:
+        noise = DepthToSpaceLike(block_size)([noise, images])
     scale = np.multiply(normalization.std, output_scale).tolist()
     denoised = AddNoise(scale=scale, name="denoised")([images, noise])
     return tf.keras.Model(images, denoised, name=name)

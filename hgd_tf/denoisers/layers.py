@@ -13,13 +13,14 @@ PACKAGE = "hgd_tf"
 class UpsampleLike(tf.keras.layers.Layer):
     """Bilinear resize of one map to the height and width of another, with aligned corners.
 
-    Input: [x (N, h, w, C), reference (N, H, W, D)], float32. Output: (N, H, W, C), where the corner pixels of `x` are
+    Input: [x (N, h, w, C), reference (N, H, W, D)]. Output: (N, H, W, C), where the corner pixels of `x` are
     those of the output (the authors' upsampling; `tf.image.resize` aligns edges instead).
     """
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         x, reference = inputs
-        return tf.raw_ops.ResizeBilinear(images=x, size=tf.shape(reference)[1:3], align_corners=True)
+        resized = tf.raw_ops.ResizeBilinear(images=x, size=tf.shape(reference)[1:3], align_corners=True)
+        return tf.cast(resized, x.dtype)  # it computes in float32 whatever it is given
 
     def compute_output_shape(self, input_shape):
         x, reference = input_shape
@@ -44,3 +45,44 @@ class AddNoise(tf.keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}
+
+
+@tf.keras.saving.register_keras_serializable(PACKAGE)
+class SpaceToDepth(tf.keras.layers.Layer):
+    """Folds each patch of `block_size` x `block_size` pixels into the channels of one.
+
+    Input: (N, H, W, C). Output: (N, ceil(H / block_size), ceil(W / block_size), block_size² C); where a side is no
+    multiple of `block_size`, its last pixels are mirrored.
+    """
+
+    def __init__(self, block_size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.block_size = block_size
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        missing = [-tf.shape(images)[axis] % self.block_size for axis in (1, 2)]
+        padded = tf.pad(images, [(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)], "SYMMETRIC")
+        return tf.nn.space_to_depth(tf.ensure_shape(padded, [None, None, None, images.shape[-1]]), self.block_size)
+
+    def get_config(self):
+        return {**super().get_config(), "block_size": self.block_size}
+
+
+@tf.keras.saving.register_keras_serializable(PACKAGE)
+class DepthToSpaceLike(tf.keras.layers.Layer):
+    """Inverse of `SpaceToDepth`.
+
+    Input: [x (N, h, w, block_size² C), images (N, H, W, C), as folded into h x w]. Output: (N, H, W, C).
+    """
+
+    def __init__(self, block_size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.block_size = block_size
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        x, images = inputs
+        unfolded = tf.nn.depth_to_space(x, self.block_size)
+        return unfolded[:, : tf.shape(images)[1], : tf.shape(images)[2]]
+
+    def get_config(self):
+        return {**super().get_config(), "block_size": self.block_size}

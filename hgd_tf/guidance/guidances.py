@@ -12,13 +12,13 @@ class Guidance(NamedTuple):
 
     Attributes:
       paper_name: what the paper calls it.
-      response: `image`, `features` or `logits`: what is compared.
-      loss: Keras loss, (reference, response) -> scalar.
+      responses: some of `image`, `features` and `logits`: what is compared; the losses are added.
+      loss: Keras loss of each, (reference, response) -> scalar.
       uses_labels: the reference is the true class, not the response to the clean image.
     """
 
     paper_name: str
-    response: str
+    responses: tuple[str, ...]
     loss: Callable[[], tf.keras.losses.Loss]
     uses_labels: bool = False
 
@@ -29,8 +29,9 @@ def _cross_entropy() -> tf.keras.losses.Loss:
 
 # The paper writes L1 norms; like the authors' program, these are means over the batch and all elements.
 GUIDANCES: dict[str, Guidance] = {
-    "pixel": Guidance("PGD", "image", tf.keras.losses.MeanAbsoluteError),
-    "feature": Guidance("FGD", "features", tf.keras.losses.MeanAbsoluteError),
-    "logits": Guidance("LGD", "logits", tf.keras.losses.MeanAbsoluteError),
-    "label": Guidance("CGD", "logits", _cross_entropy, uses_labels=True),
+    "pixel": Guidance("PGD", ("image",), tf.keras.losses.MeanAbsoluteError),
+    "feature": Guidance("FGD", ("features",), tf.keras.losses.MeanAbsoluteError),
+    "logits": Guidance("LGD", ("logits",), tf.keras.losses.MeanAbsoluteError),
+    "feature_logits": Guidance("FGD + LGD", ("features", "logits"), tf.keras.losses.MeanAbsoluteError),
+    "label": Guidance("CGD", ("logits",), _cross_entropy, uses_labels=True),
 }

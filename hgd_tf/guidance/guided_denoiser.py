@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -33,12 +33,21 @@ class GuidedDenoiser(tf.keras.Model):
       target: the frozen classifier.
       guidance: what is compared.
       attacks: the attacks' names, by their number in a batch; validation accuracy is measured for each.
+      guide: the target that answers in training, such as its bfloat16 copy; None: the target itself.
     """
 
-    def __init__(self, denoiser: tf.keras.Model, target: Target, guidance: Guidance, attacks: Sequence[str]):
+    def __init__(
+        self,
+        denoiser: tf.keras.Model,
+        target: Target,
+        guidance: Guidance,
+        attacks: Sequence[str],
+        guide: Optional[Target] = None,
+    ):
         super().__init__(name="guided_denoiser")
         self.denoiser = denoiser
         self.target = target
+        self.guide = guide or target
         self.guidance = guidance
         self.loss_mean = tf.keras.metrics.Mean("loss")
         self.accuracy = tf.keras.metrics.Mean("accuracy")
@@ -46,7 +55,7 @@ class GuidedDenoiser(tf.keras.Model):
 
     def compile(self, optimizer: tf.keras.optimizers.Optimizer, **kwargs):
         """Compiles with the guidance's own loss."""
-        super().compile(optimizer, loss=self.guidance.loss(), **kwargs)
+        super().compile(optimizer, loss={name: self.guidance.loss() for name in self.guidance.responses}, **kwargs)
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
@@ -59,9 +68,9 @@ class GuidedDenoiser(tf.keras.Model):
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """One optimizer step on a `Batch`."""
         batch = self._resized(Batch(*data))
-        reference = self._reference(batch)
+        reference = self._reference(self.guide, batch)
         with tf.GradientTape() as tape:
-            response = self._response(self.denoiser(batch.attacked, training=True))
+            response = self._response(self.guide, self.denoiser(batch.attacked, training=True))
             loss = self.compute_loss(y=reference, y_pred=response)
         self.optimizer.minimize(loss, self.denoiser.trainable_variables, tape=tape)
         self.loss_mean.update_state(self._unscaled(loss), sample_weight=len_of(batch))
@@ -72,7 +81,8 @@ class GuidedDenoiser(tf.keras.Model):
         count = len_of(Batch(*data))
         batch = self._resized(_never_empty(Batch(*data)))
         denoised = self.denoiser(batch.attacked, training=False)
-        loss = self.compute_loss(y=self._reference(batch), y_pred=self._response(denoised))
+        reference = self._reference(self.target, batch)
+        loss = self.compute_loss(y=reference, y_pred=self._response(self.target, denoised))
         self.loss_mean.update_state(self._unscaled(loss), sample_weight=count)
         right = tf.cast(tf.argmax(self.target(denoised)["logits"], axis=-1) == batch.label, tf.float32)
         weight = tf.minimum(count, 1.0)
@@ -86,13 +96,16 @@ class GuidedDenoiser(tf.keras.Model):
         size = self.target.image_size
         return batch._replace(attacked=resize_to(batch.attacked, size), clean=resize_to(batch.clean, size))
 
-    def _reference(self, batch: Batch) -> tf.Tensor:
-        return batch.label if self.guidance.uses_labels else self._response(batch.clean)
+    def _reference(self, target: Target, batch: Batch) -> dict[str, tf.Tensor]:
+        if self.guidance.uses_labels:
+            return {name: batch.label for name in self.guidance.responses}
+        return self._response(target, batch.clean)
 
-    def _response(self, images: tf.Tensor) -> tf.Tensor:
-        if self.guidance.response == "image":
-            return images / PIXEL_MAX
-        return self.target(images)[self.guidance.response]
+    def _response(self, target: Target, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        if self.guidance.responses == ("image",):
+            return {"image": images / PIXEL_MAX}
+        responses = target(images)
+        return {name: responses[name] for name in self.guidance.responses}
 
     @staticmethod
     def _unscaled(loss: tf.Tensor) -> tf.Tensor:

@@ -22,6 +22,59 @@ class InputGradientConv2D(tf.keras.layers.Conv2D):
         return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
 
 
+@tf.keras.saving.register_keras_serializable(PACKAGE)
+class InputGradientDepthwiseConv2D(tf.keras.layers.DepthwiseConv2D):
+    """Keras' `DepthwiseConv2D` of a frozen network, with a quicker gradient by the input in bfloat16 on the CPU.
+
+    oneDNN's own takes seven times as long there (in float32 it is the quicker one). There is no gradient by the kernel.
+    One filter a channel, no dilation, height and width of the input known.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = frozen_depthwise(inputs, tf.convert_to_tensor(self.depthwise_kernel), self.strides[0], self.padding)
+        return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
+
+
+def frozen_depthwise(images: tf.Tensor, kernel: tf.Tensor, stride: int, padding: str) -> tf.Tensor:
+    """Depthwise convolution with a gradient by the images alone.
+
+    Args:
+      images: (N, H, W, C); H and W are known.
+      kernel: (height, width, C, 1).
+      stride: of both axes.
+      padding: "same" or "valid".
+
+    Returns:
+      (N, h, w, C).
+    """
+
+    @tf.custom_gradient
+    def convolve(images):
+        def gradient(upstream):
+            turned = kernel[::-1, ::-1]
+            if stride == 1 and padding == "same" and kernel.shape[0] % 2 == kernel.shape[1] % 2 == 1:
+                return _depthwise(upstream, turned, 1, "same")
+            spread = _spread(upstream, stride) if stride > 1 else upstream
+            margins = [(0, 0), *(_margins(images, spread, kernel, stride, padding, axis) for axis in (1, 2)), (0, 0)]
+            return _depthwise(tf.pad(spread, margins), turned, 1, "valid")
+
+        return _depthwise(images, kernel, stride, padding), gradient
+
+    return convolve(images)
+
+
+def _depthwise(images, kernel, stride: int, padding: str):
+    return tf.nn.depthwise_conv2d(images, kernel, (1, stride, stride, 1), padding.upper())
+
+
+def _margins(images, spread, kernel, stride: int, padding: str, axis: int) -> tuple[int, int]:
+    """Zeros before and after the upstream gradient, so that its full convolution is as long as the input."""
+    size, taps = images.shape[axis], kernel.shape[axis - 1]
+    total = max((-(-size // stride) - 1) * stride + taps - size, 0) if padding == "same" else 0
+    before = taps - 1 - total // 2
+    return before, size + taps - 1 - before - spread.shape[axis]
+
+
 def convolution(images: tf.Tensor, kernel: tf.Tensor, stride: int, padding: str) -> tf.Tensor:
     """Convolution with gradients by images and kernel.
 

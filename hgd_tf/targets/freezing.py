@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.targets.convolution import InputGradientConv2D
+from hgd_tf.targets.convolution import InputGradientConv2D, InputGradientDepthwiseConv2D
 
 layers = tf.keras.layers
 
@@ -69,3 +69,23 @@ def _folded_weights(convolution: tf.keras.layers.Layer, norm: tf.keras.layers.Ba
     shift = (norm.beta.numpy() if norm.center else 0.0) + ((bias[0] if bias else 0.0) - mean) * scale
     depthwise = isinstance(convolution, layers.DepthwiseConv2D)
     return [kernel * (scale.reshape(kernel.shape[2:]) if depthwise else scale), shift]
+
+
+def bfloat16_copy(network: tf.keras.Model) -> tf.keras.Model:
+    """A copy of a functional model that computes in bfloat16; its variables and outputs stay float32.
+
+    For training under a frozen network's guidance where the hardware has bfloat16; not for results.
+    """
+
+    def clone(layer):
+        kind, config = type(layer), layer.get_config()
+        if kind is layers.DepthwiseConv2D and layer.depth_multiplier == 1 and layer.dilation_rate == (1, 1):
+            kind = InputGradientDepthwiseConv2D
+        if kind is not layers.InputLayer:
+            config["dtype"] = "mixed_bfloat16"
+        return kind.from_config(config)
+
+    copy = tf.keras.models.clone_model(network, clone_function=clone)
+    copy.set_weights(network.get_weights())
+    outputs = {name: tf.cast(output, tf.float32) for name, output in copy.output.items()}
+    return tf.keras.Model(copy.input, outputs, name=network.name)

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
+from hgd_tf.targets.freezing import bfloat16_copy
 
 
 def resize_to(images: tf.Tensor, image_size: int) -> tf.Tensor:
@@ -59,6 +60,10 @@ class Target(tf.keras.Model):
         """Responses to images (N, H, W, channels) in pixels [0, 255], uint8 or float32; `training` is ignored."""
         del training
         return self.network(resize_to(images, self.image_size), training=False)
+
+    def in_bfloat16(self) -> Target:
+        """This target computed in bfloat16, with float32 responses: quicker where the hardware has it, and inexact."""
+        return Target(bfloat16_copy(self.network), name=self.name)
 
     def layer_outputs(self, images: tf.Tensor, names: Optional[Sequence[str]] = None) -> dict[str, tf.Tensor]:
         """Named intermediate maps, for analysis layer by layer (section 5.1).

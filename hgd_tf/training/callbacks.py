@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -16,6 +17,7 @@ from hgd_tf.crafting import AttackedSet
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
 from hgd_tf.targets import resize_to
+from hgd_tf.training.clock import Clock
 
 # What Keras' own callbacks forget when training stops.
 _MEMORY = ("best", "wait", "cooldown_counter", "best_epoch")
@@ -33,6 +35,81 @@ class BestDenoiser(tf.keras.callbacks.Callback):
         if logs["val_loss"] < self.best:
             self.best = float(logs["val_loss"])
             self.save()
+
+
+class CosineSchedule(tf.keras.callbacks.Callback):
+    """The learning rate rises linearly from 0 for `warmup_steps`, then falls along half a cosine to 0 at `steps`."""
+
+    def __init__(self, learning_rate: float, steps: int, warmup_steps: int):
+        super().__init__()
+        # Keras' warm-up comes on top of the steps of its decay.
+        self.rate = tf.keras.optimizers.schedules.CosineDecay(
+            learning_rate if not warmup_steps else 0.0,
+            max(steps - warmup_steps, 1),
+            warmup_target=learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+
+    def on_train_batch_begin(self, batch, logs=None):
+        optimizer = self.model.optimizer
+        optimizer.learning_rate.assign(self.rate(optimizer.iterations + 1))
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["lr"] = float(self.model.optimizer.learning_rate)
+
+
+class AveragedWeights(tf.keras.callbacks.Callback):
+    """Validates, and shows the callbacks before this one, the optimizer's averaged weights; then puts the last back."""
+
+    def __init__(self):
+        super().__init__()
+        self._last: list[np.ndarray] = []
+
+    def on_test_begin(self, logs=None):
+        variables = self.model.denoiser.trainable_variables
+        self._last = [variable.numpy() for variable in variables]
+        self.model.optimizer.finalize_variable_values(variables)
+
+    def on_epoch_end(self, epoch, logs=None):
+        for variable, value in zip(self.model.denoiser.trainable_variables, self._last):
+            variable.assign(value)
+
+
+class Throughput(tf.keras.callbacks.Callback):
+    """Adds to an epoch's logs the rate of training and what share of the time it waited or crafted.
+
+    `images_per_second` is of the steps with all they wait for, without validation; `waiting` and `crafting` are
+    fractions; `hours` counts them all since the run began.
+
+    Args:
+      clock: told of waiting and crafting.
+      batch_size: images of a step.
+      history: the logs of the epochs before.
+    """
+
+    def __init__(self, clock: Clock, batch_size: int, history: list[dict[str, float]]):
+        super().__init__()
+        self.clock = clock
+        self.batch_size = batch_size
+        self.hours = history[-1]["hours"] if history else 0.0
+        self._began = 0.0
+        self._steps = 0
+        self._seconds = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.clock.read_and_reset()
+        self._steps, self._began = 0, time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+        self._seconds = time.perf_counter() - self._began
+
+    def on_epoch_end(self, epoch, logs=None):
+        waiting, crafting = self.clock.read_and_reset()
+        self.hours += self._seconds / 3600
+        logs["images_per_second"] = self._steps * self.batch_size / self._seconds
+        logs["waiting"], logs["crafting"] = waiting / self._seconds, crafting / self._seconds
+        logs["hours"] = self.hours
 
 
 class TrainingState(tf.keras.callbacks.Callback):
@@ -138,7 +215,8 @@ class Progress(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.bar.write(
             f"epoch {epoch + 1:3d}/{self.epochs}  loss {logs['loss']:.4f}  validation: loss {logs['val_loss']:.4f}, "
-            f"accuracy {100 * logs['val_accuracy']:.1f} %  learning rate {logs['lr']:.0e}"
+            f"accuracy {100 * logs['val_accuracy']:.1f} %  learning rate {logs['lr']:.0e}, "
+            f"{logs['images_per_second']:.1f} img/s (waiting {logs['waiting']:.1%}, crafting {logs['crafting']:.1%})"
         )
 
     def close(self):

@@ -19,6 +19,7 @@ class ExperimentConfig:
       holdout: network of the black-box test sets.
       ens_target: adversarially trained network to compare with; None: no such row.
       data_dir: as in `load_fashion_mnist`.
+      photographs, labels, test_dir: instead of `data_dir`, as in `load_photographs`.
       test_images: how many test images are used; None: all.
       adaptive_images: how many of them the adaptive attack takes.
       seed: of every random draw.
@@ -33,6 +34,9 @@ class ExperimentConfig:
     holdout: str = "mini_vgg"
     ens_target: Optional[str] = "ens_mini_inception"
     data_dir: Optional[str] = None
+    photographs: Optional[str] = None
+    labels: Optional[str] = None
+    test_dir: Optional[str] = None
     test_images: Optional[int] = None
     adaptive_images: int = 500
     seed: int = 0
@@ -46,14 +50,22 @@ class TrainConfig:
       experiment: networks, images and seed.
       guidance: a name of `GUIDANCES`.
       denoiser: a name of `DENOISERS`.
-      width, output_scale, zero_head: as in `dunet`.
+      width, output_scale, zero_head, block_size: as in `dunet`.
+      precision: in which denoiser and target compute while training, `float32` or `bfloat16`.
+      init_from: folder of a defense whose denoiser's weights are the start; None: a random start.
+      recipe: the training attacks, a name of `TRAINING_RECIPES`.
+      craft: `stored` attacks, made before training, or `online` ones, made on fresh crops while training.
+      reuse: how often a pair crafted online is drawn, on average.
       train_images, validation_images: clean images that are attacked; None: all.
       batch_size: pairs a step, over all replicas.
-      learning_rate: Adam's, at the start.
+      learning_rate: Adam's, at its highest.
+      schedule: of the learning rate: `plateau`, which falls when training stalls, or `cosine`, down to 0 at the end.
+      warmup_steps: of the cosine, during which the rate rises from 0.
+      ema: momentum of the averaged weights that are validated and kept; 0: the last weights themselves.
       epochs: at most this many.
       steps_per_epoch: steps between validations; None: a pass over all pairs.
-      patience: epochs without a better validation loss before the learning rate drops to a tenth.
-      stop_patience: likewise, before training stops.
+      patience: epochs without a better validation loss before the learning rate drops to a tenth (plateau).
+      stop_patience: likewise, before training stops (plateau).
       strategy: `auto`, `one_device` or `mirrored`.
     """
 
@@ -63,15 +75,29 @@ class TrainConfig:
     width: float = 1.0
     output_scale: float = 1.0
     zero_head: bool = False
+    block_size: int = 1
+    precision: str = "float32"
+    init_from: Optional[str] = None
+    recipe: str = "train_set"
+    craft: str = "stored"
+    reuse: int = 4
     train_images: Optional[int] = None
     validation_images: Optional[int] = None
     batch_size: int = 60
     learning_rate: float = 1e-3
+    schedule: str = "plateau"
+    warmup_steps: int = 0
+    ema: float = 0.0
     epochs: int = 30
     steps_per_epoch: Optional[int] = None
     patience: int = 2
     stop_patience: int = 5
     strategy: str = "auto"
+
+    @property
+    def denoiser_options(self) -> dict[str, Any]:
+        """What of the denoising network the run chooses, and its weights do not."""
+        return {name: getattr(self, name) for name in ("width", "output_scale", "block_size")}
 
     @property
     def defense_name(self) -> str:

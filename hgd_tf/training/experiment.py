@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
+import numpy as np
+
 from hgd_tf.attacks import Roles
 from hgd_tf.attacks.roles import assign_roles
 from hgd_tf.crafting import SetCrafter
-from hgd_tf.data import Splits, load_splits
+from hgd_tf.data import CropShape, LabeledImages, Splits, load_photographs, load_splits
+from hgd_tf.data.labeled_files import UNKNOWN
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import Target, load_target
 from hgd_tf.training.config import ExperimentConfig
@@ -42,15 +45,28 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
 
     roles = assign_roles(target, config.members, config.holdout, target_name=config.target, load=load)
     ens_target = load(config.ens_target) if config.ens_target else None
-    splits = load_splits(config.data_dir, target.image_size, target.channels)
+    if config.photographs is None:
+        splits = load_splits(config.data_dir, target.image_size, target.channels)
+    else:
+        shape = CropShape(target.image_size, target.channels)
+        splits = load_photographs(config.photographs, config.labels, config.test_dir, shape)
+        splits.validation = _labeled_by(target, splits.validation)
     for network in (target, *roles.members, roles.holdout, ens_target or target):
         _check_fit(network, splits)
     return Experiment(roles, ens_target, splits, SetCrafter(roles, sets_dir, config.seed))
 
 
+def _labeled_by(target: Target, part: LabeledImages) -> LabeledImages:
+    """With the target's own answer where the class is unknown: accuracy is then agreement with the clean image's."""
+    predicted = target.network.predict(part.images.astype(np.float32), batch_size=16, verbose=0)["logits"].argmax(
+        axis=-1
+    )
+    return part._replace(labels=np.where(part.labels == UNKNOWN, predicted, part.labels))
+
+
 def _check_fit(network: Target, splits: Splits) -> None:
-    channels = splits.train.images.shape[-1]
-    classes = 1 + max(int(part.labels.max()) for part in (splits.train, splits.validation, splits.test))
+    channels = splits.validation.images.shape[-1]
+    classes = 1 + max(int(part.labels.max(initial=0)) for part in (splits.validation, splits.test))
     if network.channels != channels or network.classes < classes:
         raise TargetError(
             f"{network.name} takes {network.channels} channels and knows {network.classes} classes; "

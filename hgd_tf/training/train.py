@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Union
+from typing import Callable, NamedTuple, Union
 
 import tensorflow as tf
 
-from hgd_tf.attacks import TRAIN_SET, VALIDATION_SET, bind
+from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_SET, bind
 from hgd_tf.crafting import AttackedSet
-from hgd_tf.defenses import Defense
+from hgd_tf.data import PhotographSplits
+from hgd_tf.data.labeled_files import UNKNOWN
+from hgd_tf.defenses import Defense, load_defense
 from hgd_tf.defenses.saving import DENOISER_FILE, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
 from hgd_tf.errors import HgdError, RunError, TargetError
 from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
 from hgd_tf.strategy import make_strategy
+from hgd_tf.targets import Target, load_target
+from hgd_tf.targets.registry import target_spec
 from hgd_tf.training import callbacks as run_callbacks
+from hgd_tf.training.clock import Clock
 from hgd_tf.training.config import TrainConfig
 from hgd_tf.training.experiment import Experiment, load_experiment
+from hgd_tf.training.online import OnlinePairs
 from hgd_tf.training.pairs import training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
 
@@ -41,23 +47,83 @@ def train_denoiser(
       HgdError: a network, the images, the folder or the configuration does not fit.
     """
     experiment = load_experiment(config.experiment, sets_dir)
-    images = experiment.splits.train.head(config.train_images)
-    attacks = tuple(attack.name for attack in bind(TRAIN_SET, experiment.roles))
-    pairs = len(attacks) * len(images.labels)
-    if pairs < config.batch_size:
-        raise HgdError(f"--batch_size={config.batch_size} is more than the {pairs} pairs there are")
+    if GUIDANCES[config.guidance].uses_labels and _labels_unknown(experiment):
+        raise HgdError(f"--guidance={config.guidance} needs the true classes: --labels, or a folder a class")
     tf.keras.utils.set_random_seed(config.experiment.seed)
+    clock = Clock()
+    source = _pair_source(config, experiment, clock)
+    attacks = tuple(attack.name for attack in bind(VALIDATION_SET, experiment.roles))
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
     run_path = open_run(run_dir, config, overwrite)
     save_target(experiment.roles.target, run_path)
-    train_set = experiment.sets.attacked_set(TRAIN_SET, images)
+    pairs = source()
     validation_images = experiment.splits.validation.head(config.validation_images)
     validation_set = experiment.sets.attacked_set(VALIDATION_SET, validation_images)
-    _fit(model, config, run_path, train_set, validation_set)
+    _fit(model, config, run_path, pairs, validation_set, clock)
     if not (run_path / DENOISER_FILE).exists():
         raise RunError(f"{run_path}: the validation loss was never a number; a lower --learning_rate may help")
     return experiment
+
+
+class _Pairs(NamedTuple):
+    """Where training's batches come from: from which step on, as a dataset; and the number of steps of a pass."""
+
+    batches: Callable[[int], tf.data.Dataset]
+    steps_per_pass: int
+
+
+def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> Callable[[], _Pairs]:
+    """What makes the training pairs; that there are enough is known before the work of making them begins."""
+    recipe, seed = TRAINING_RECIPES[config.recipe], config.experiment.seed
+    splits, roles = experiment.splits, experiment.roles
+    if config.craft == "online":
+        if not isinstance(splits, PhotographSplits):
+            raise HgdError("--craft=online takes crops of photographs: --photographs=DIR")
+        if config.strategy == "mirrored":
+            raise HgdError("--craft=online trains on one device: --strategy=one_device")
+        files = splits.train_files[: config.train_images]
+        online = OnlinePairs(
+            files,
+            splits.shape,
+            recipe,
+            roles._replace(members=tuple(_quick(member, roles.target, config) for member in roles.members)),
+            batch_size=config.batch_size,
+            reuse=config.reuse,
+            seed=seed,
+            clock=clock,
+        )
+        return lambda: _Pairs(online.dataset, max(len(files) * len(online.attacks) // config.batch_size, 1))
+    images = splits.train_images(config.train_images)
+    pairs = len(bind(recipe, roles)) * len(images.labels)
+    if pairs < config.batch_size:
+        raise HgdError(f"--batch_size={config.batch_size} is more than the {pairs} pairs there are")
+
+    def stored() -> _Pairs:
+        train_set = experiment.sets.attacked_set(recipe, images)
+
+        def batches(first_step: int) -> tf.data.Dataset:
+            return clock.timed(training_batches(train_set, config.batch_size, seed, first_step))
+
+        return _Pairs(batches, pairs // config.batch_size)
+
+    return stored
+
+
+def _quick(member: Target, target: Target, config: TrainConfig) -> Target:
+    """A member to attack while training: at the size of the crops, where it is a published one, in the run's precision.
+
+    Their architectures take any size; a larger one costs time and adds nothing to a crop's pixels.
+    """
+    source = member.source
+    if source and target_spec(source.name).published is not None and member.image_size != target.image_size:
+        member = load_target(source.name, source.checkpoint, target.image_size)
+    return member if config.precision == "float32" else member.in_bfloat16()
+
+
+def _labels_unknown(experiment: Experiment) -> bool:
+    splits = experiment.splits
+    return isinstance(splits, PhotographSplits) and any(file.label == UNKNOWN for file in splits.train_files)
 
 
 def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, ...]) -> GuidedDenoiser:
@@ -67,34 +133,48 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
       TargetError: the target does not give the response that guides, or its images are too small.
     """
     target, guidance = experiment.roles.target, GUIDANCES[config.guidance]
-    if guidance.response not in ("image", *target.network.output_shape):
-        raise TargetError(
-            f"--guidance={config.guidance} needs the {guidance.response} of {target.name}: --feature_layer"
-        )
+    for response in guidance.responses:
+        if response not in ("image", *target.network.output_shape):
+            raise TargetError(f"--guidance={config.guidance} needs the {response} of {target.name}: --feature_layer")
     denoiser = DENOISERS[config.denoiser](
-        config.width,
-        target.channels,
-        output_scale=config.output_scale,
+        channels=target.channels,
         zero_head=config.zero_head,
+        precision=config.precision,
         synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
+        **config.denoiser_options,
     )
+    if config.init_from:
+        _copy_weights(load_defense(config.init_from).denoiser, denoiser, config.init_from)
     Defense(denoiser, target)  # raises where the two do not fit
-    model = GuidedDenoiser(denoiser, target, guidance, attacks)
-    model.compile(tf.keras.optimizers.Adam(config.learning_rate))
+    guide = target if config.precision == "float32" else target.in_bfloat16()
+    model = GuidedDenoiser(denoiser, target, guidance, attacks, guide)
+    averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
+    model.compile(tf.keras.optimizers.Adam(config.learning_rate, **averaging))
     model.optimizer.build(denoiser.trainable_variables)  # in the scope, or the replicas would share the moments
     return model
 
 
+def _copy_weights(source: tf.keras.Model, denoiser: tf.keras.Model, path: str) -> None:
+    try:
+        denoiser.set_weights(source.get_weights())
+    except ValueError:
+        raise RunError(f"--init_from={path} holds a denoiser of another architecture or width") from None
+
+
 def _fit(
-    model: GuidedDenoiser, config: TrainConfig, run_path: Path, train_set: AttackedSet, validation_set: AttackedSet
+    model: GuidedDenoiser, config: TrainConfig, run_path: Path, pairs: _Pairs, validation_set: AttackedSet, clock: Clock
 ) -> None:
-    pairs = train_set.attacked.shape[0] * train_set.attacked.shape[1]
-    steps = config.steps_per_epoch or pairs // config.batch_size
-    stateful = [
-        tf.keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=config.patience),
-        tf.keras.callbacks.EarlyStopping(patience=config.stop_patience),
+    steps = config.steps_per_epoch or pairs.steps_per_pass
+    stateful: list[tf.keras.callbacks.Callback] = [
         run_callbacks.BestDenoiser(lambda: save_model(single_device(model.denoiser, config), run_path / DENOISER_FILE)),
     ]
+    schedule: list[tf.keras.callbacks.Callback] = []
+    if config.schedule == "cosine":
+        total = config.epochs * steps
+        schedule.append(run_callbacks.CosineSchedule(config.learning_rate, total, config.warmup_steps))
+    else:
+        stateful.append(tf.keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=config.patience))
+        stateful.append(tf.keras.callbacks.EarlyStopping(patience=config.stop_patience))
     tracked = tf.train.Checkpoint(denoiser=model.denoiser, optimizer=model.optimizer)
     state = run_callbacks.TrainingState(run_path / STATE_DIR, run_path / LOG_FILE, tracked, stateful)
     first_epoch = state.restore()
@@ -103,15 +183,18 @@ def _fit(
     tensorboard = run_path / TENSORBOARD_DIR
     with contextlib.closing(run_callbacks.Progress(config.epochs, steps, first_epoch)) as progress:
         model.fit(
-            training_batches(train_set, config.batch_size, config.experiment.seed, first_epoch * steps),
+            pairs.batches(first_epoch * steps),
             validation_data=validation_batches(validation_set, config.batch_size),
             epochs=config.epochs,
             initial_epoch=first_epoch,
             steps_per_epoch=steps,
             verbose=0,
             callbacks=[
+                run_callbacks.Throughput(clock, config.batch_size, state.history),
+                *schedule,
                 *stateful,
                 run_callbacks.ImageStrip(tensorboard / "images", validation_set),
+                *([run_callbacks.AveragedWeights()] if config.ema else []),
                 tf.keras.callbacks.TensorBoard(tensorboard, write_graph=False),
                 progress,
                 state,
@@ -120,7 +203,7 @@ def _fit(
 
 
 def single_device(denoiser: tf.keras.Model, config: TrainConfig) -> tf.keras.Model:
-    """A copy with the same weights and ordinary batch normalization, which needs no strategy and is fused."""
-    copy = DENOISERS[config.denoiser](config.width, denoiser.input_shape[-1], output_scale=config.output_scale)
+    """A float32 copy with the same weights and ordinary batch normalization, which needs no strategy and is fused."""
+    copy = DENOISERS[config.denoiser](channels=denoiser.input_shape[-1], **config.denoiser_options)
     copy.set_weights(denoiser.get_weights())
     return copy

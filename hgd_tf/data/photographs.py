@@ -1,0 +1,148 @@
+"""Photographs in a folder: split into a part to train on and one to validate on, whole or as random crops."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Optional, Union
+
+import numpy as np
+from tqdm import tqdm
+
+from hgd_tf.data.images import CropBox, decode_image
+from hgd_tf.data.labeled_files import LabeledFile, labeled_files, unlabeled_files
+from hgd_tf.data.splits import LabeledImages, Splits
+from hgd_tf.errors import DataError
+
+VALIDATION_SHARE, MOST_VALIDATION = 0.15, 1000
+SPLIT_SEED = 0
+SMALLEST_AREA = 0.35
+LARGEST_STRETCH = 4 / 3
+READERS = 2
+
+
+class CropShape(NamedTuple):
+    """Side in pixels, and number of channels, of the crops."""
+
+    image_size: int
+    channels: int
+
+
+class PhotographSplits(Splits):
+    """The splits of `load_photographs`; the training part's files are read when they are asked for.
+
+    Attributes:
+      train_files: the training part's, in a random order.
+    """
+
+    def __init__(self, name, train_files: Sequence[LabeledFile], shape: CropShape, validation, test):
+        super().__init__(name, validation.head(0), validation, test)
+        self.train_files = list(train_files)
+        self.shape = shape
+
+    def train_images(self, count: Optional[int] = None) -> LabeledImages:
+        return _read(self.train_files[:count], self.shape)
+
+
+def load_photographs(
+    photographs: Union[str, Path],
+    labels: Union[str, Path, None],
+    test_dir: Union[str, Path, None],
+    shape: CropShape,
+) -> PhotographSplits:
+    """Splits a folder of photographs at random: 15 % of them, at most 1000, to validate on, the others to train on.
+
+    Args:
+      photographs: a folder of image files, or of one folder a class, as in `labeled_files`.
+      labels: table of the classes, as in `labeled_files`. None, and no folders: the classes are unknown, -1.
+      test_dir: likewise of classified images, to test on. None: there are none.
+      shape: to which whole images are resized.
+
+    Raises:
+      DataError: a folder or table is missing, too few of the files are images, or a test image's class is unknown.
+    """
+    root = Path(photographs)
+    files = labeled_files(root, labels) if labels is not None or _has_folders(root) else unlabeled_files(root)
+    count = min(round(VALIDATION_SHARE * len(files)), MOST_VALIDATION)
+    if count == 0:
+        raise DataError(f"{root}: expected at least {round(0.5 / VALIDATION_SHARE) + 1} images, received {len(files)}")
+    shuffled = [files[number] for number in np.random.default_rng(SPLIT_SEED).permutation(len(files))]
+    test_files = [] if test_dir is None else labeled_files(test_dir, labels)
+    validation, test = _read(shuffled[:count], shape), _read(test_files, shape)
+    return PhotographSplits(Path(test_dir or photographs).name, shuffled[count:], shape, validation, test)
+
+
+def _has_folders(root: Path) -> bool:
+    return root.is_dir() and any(path.is_dir() for path in root.iterdir())
+
+
+def _read(files: Sequence[LabeledFile], shape: CropShape) -> LabeledImages:
+    images = np.empty((len(files), shape.image_size, shape.image_size, shape.channels), np.uint8)
+    for place, file in enumerate(tqdm(files, desc="reading images", unit="img", mininterval=1, leave=False)):
+        images[place] = decode_image(file.path, shape.channels, shape.image_size)
+    return LabeledImages(images, np.array([file.label for file in files], np.int64))
+
+
+def random_crops(
+    files: Sequence[LabeledFile], shape: CropShape, batch_size: int, seed: int, first_batch: int = 0
+) -> Iterator[LabeledImages]:
+    """Endless batches of crops, each file once a pass: 35 to 100 % of its area, stretched by up to 4/3, half flipped.
+
+    Batch k depends on the files, the seed and k alone. Files that cannot be read are named once and passed over.
+
+    Args:
+      files: the images.
+      shape: of the crops.
+      batch_size: crops.
+      seed: of all draws.
+      first_batch: the first batch's number.
+
+    Raises:
+      DataError: none of the files can be read.
+    """
+    unreadable: set[int] = set()
+
+    @functools.lru_cache(maxsize=2)
+    def order(number_of_pass: int) -> np.ndarray:
+        return np.random.default_rng([seed, number_of_pass, len(files)]).permutation(len(files))
+
+    def crop(number: int) -> tuple[np.ndarray, int]:
+        rng = np.random.default_rng([seed, number])
+        number_of_pass, place = divmod(number, len(files))
+        file_number = int(order(number_of_pass)[place])
+        while True:
+            box, flip = _draw_box(rng), rng.random() < 0.5
+            file = files[file_number]
+            try:
+                image = decode_image(file.path, shape.channels, shape.image_size, box)
+                return image[:, ::-1] if flip else image, file.label
+            except DataError as error:
+                if file_number not in unreadable:
+                    tqdm.write(f"passed over: {error}")
+                unreadable.add(file_number)
+                if len(unreadable) == len(files):
+                    raise DataError(f"none of the {len(files)} images can be read; the last: {error}") from error
+            file_number = int(rng.integers(len(files)))
+
+    with ThreadPoolExecutor(READERS) as readers:
+
+        def read(batch: int):
+            return [readers.submit(crop, number) for number in range(batch * batch_size, (batch + 1) * batch_size)]
+
+        upcoming = read(first_batch)
+        for batch in itertools.count(first_batch + 1):
+            crops = [future.result() for future in upcoming]
+            upcoming = read(batch)
+            images, labels = zip(*crops)
+            yield LabeledImages(np.stack(images), np.array(labels, np.int64))
+
+
+def _draw_box(rng: np.random.Generator) -> CropBox:
+    area = rng.uniform(SMALLEST_AREA, 1.0)
+    stretch = np.exp(rng.uniform(-np.log(LARGEST_STRETCH), np.log(LARGEST_STRETCH)))
+    width, height = min(1.0, np.sqrt(area * stretch)), min(1.0, np.sqrt(area / stretch))
+    left, top = rng.uniform(0.0, 1.0 - width), rng.uniform(0.0, 1.0 - height)
+    return CropBox(left, top, left + width, top + height)

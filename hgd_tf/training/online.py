@@ -1,0 +1,126 @@
+"""Attacks crafted while training, on fresh crops, so that no pair is met for long (section 6's outlook)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from hgd_tf.attacks import Recipe, SignGradientAttack, bind, draw_epsilon
+from hgd_tf.attacks.roles import Roles
+from hgd_tf.data.labeled_files import LabeledFile
+from hgd_tf.data.photographs import CropShape, random_crops
+from hgd_tf.guidance import Batch
+from hgd_tf.training.clock import Clock
+
+POOL_ROUNDS = 8
+
+
+class OnlinePairs:
+    """Batches from a pool of attacked crops, the oldest of which are replaced as training goes on.
+
+    A round takes `batch_size` fresh crops for each attack of the recipe. The pool holds 8 rounds; a new one comes when
+    each of a round's pairs was drawn `reuse` times on average. Step k's batch depends on the seed and on k alone.
+
+    Args:
+      files: the images.
+      shape: of the crops.
+      recipe: its attacks.
+      roles: the networks that play its parts.
+      batch_size: pairs of a batch.
+      reuse: how often a pair is drawn, on average.
+      seed: of every draw.
+      clock: told what the time goes to.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[LabeledFile],
+        shape: CropShape,
+        recipe: Recipe,
+        roles: Roles,
+        *,
+        batch_size: int,
+        reuse: int,
+        seed: int,
+        clock: Clock,
+    ):
+        self.files, self.shape, self.recipe = files, shape, recipe
+        self.attacks = bind(recipe, roles)
+        self.batch_size, self.reuse, self.seed, self.clock = batch_size, reuse, seed, clock
+        self.round_size = batch_size * len(self.attacks)
+        self._attackers = {attack.models: SignGradientAttack(attack.models) for attack in self.attacks}
+        pool = (POOL_ROUNDS, self.round_size)
+        images = (*pool, shape.image_size, shape.image_size, shape.channels)
+        self._attacked, self._clean = np.empty(images, np.uint8), np.empty(images, np.uint8)
+        self._labels = np.empty(pool, np.int64)
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """Batches of NumPy arrays without end, from that step on.
+
+        Raises:
+          DataError: none of the files can be read.
+        """
+        rounds = self._rounds_before(first_step)
+        crops = random_crops(self.files, self.shape, self.round_size, self.seed, rounds - POOL_ROUNDS)
+        for number in tqdm(range(rounds - POOL_ROUNDS, rounds), desc="first attacks", unit="round", leave=False):
+            self._replace(number, next(crops))
+        step = first_step
+        while True:
+            if self._rounds_before(step) > rounds:
+                with self.clock.waiting():
+                    fresh = next(crops)
+                with self.clock.crafting():
+                    self._replace(rounds, fresh)
+                rounds += 1
+            with self.clock.waiting():
+                batch = self._draw(step)
+            yield batch
+            step += 1
+
+    def dataset(self, first_step: int) -> tf.data.Dataset:
+        """`batches`, as Keras wants them."""
+        size, _, channels = self._clean.shape[-3:]
+        images = tf.TensorSpec((self.batch_size, size, size, channels), tf.float32)
+        numbers = tf.TensorSpec((self.batch_size,), tf.int64)
+        signature = Batch(attacked=images, clean=images, label=numbers, attack=numbers)
+        return tf.data.Dataset.from_generator(lambda: self.batches(first_step), output_signature=signature)
+
+    def _rounds_before(self, step: int) -> int:
+        return POOL_ROUNDS + step * self.batch_size // (self.reuse * self.round_size)
+
+    def _replace(self, number: int, fresh) -> None:
+        """Puts round `number` in the place of the oldest one."""
+        place = number % POOL_ROUNDS
+        for attack, bound in enumerate(self.attacks):
+            part = slice(attack * self.batch_size, (attack + 1) * self.batch_size)
+            draw = [self.seed, number, attack]
+            epsilon = draw_epsilon(self.batch_size, self.recipe.lowest, self.recipe.highest, draw)
+            first = number * self.round_size + part.start
+            self._attacked[place, part] = self._attackers[bound.models](
+                fresh.images[part],
+                epsilon,
+                bound.method,
+                seed=self.seed,
+                numbers=np.arange(first, first + self.batch_size),
+            )
+        self._clean[place], self._labels[place] = fresh
+
+    def _draw(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step, self.round_size])
+        place = np.unravel_index(
+            rng.choice(POOL_ROUNDS * self.round_size, self.batch_size, replace=False), self._labels.shape
+        )
+        flip = rng.random((self.batch_size, 1, 1, 1)) < 0.5
+
+        def flipped(images: np.ndarray) -> np.ndarray:
+            return np.where(flip, images[:, :, ::-1], images).astype(np.float32)
+
+        return Batch(
+            attacked=flipped(self._attacked[place]),
+            clean=flipped(self._clean[place]),
+            label=self._labels[place],
+            attack=place[1] // self.batch_size,
+        )
