@@ -27,6 +27,7 @@ def dunet(
     block_size: int = 1,
     synchronized: bool = False,
     precision: str = "float32",
+    statistics_momentum: float = 0.9,
     normalization: Normalization = INCEPTION,
     name: str = "dunet",
 ) -> tf.keras.Model:
@@ -41,6 +42,7 @@ def dunet(
         large maps of the first level, where most of the time goes, have a quarter of the positions.
       synchronized: normalize over the batch of all replicas; for training under a `tf.distribute` strategy.
       precision: in which convolutions are computed, `float32` or `bfloat16`; variables and images stay float32.
+      statistics_momentum: of batch normalization's moving mean and variance; the authors' is 0.9.
       normalization: of the pixels inside; the predicted noise is in its units.
       name: of the model.
 
@@ -62,6 +64,7 @@ def dae(
     block_size: int = 1,
     synchronized: bool = False,
     precision: str = "float32",
+    statistics_momentum: float = 0.9,
     normalization: Normalization = INCEPTION,
     name: str = "dae",
 ) -> tf.keras.Model:
@@ -70,7 +73,17 @@ def dae(
 
 
 def _denoiser(
-    width, channels, output_scale, zero_head, block_size, synchronized, precision, normalization, name, lateral
+    width,
+    channels,
+    output_scale,
+    zero_head,
+    block_size,
+    synchronized,
+    precision,
+    statistics_momentum,
+    normalization,
+    name,
+    lateral,
 ) -> tf.keras.Model:
     if round(min(count for _, count in FEEDFORWARD) * width) < 1:
         raise ValueError(f"width must leave every layer a channel (at least 1/64), received {width}")
@@ -93,7 +106,7 @@ def _denoiser(
         x = layers.Conv2D(filters, 3, strides, padding=padding, use_bias=False, dtype=policy)(x)
         # Keras' synchronized batch norm is not fused, hence slower: only where there is something to synchronize.
         extra = {"synchronized": True} if synchronized else {}
-        x = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, dtype=policy, **extra)(x)
+        x = layers.BatchNormalization(epsilon=1e-5, momentum=statistics_momentum, dtype=policy, **extra)(x)
         return layers.ReLU(dtype=policy)(x)
 
     def block(x, count: int, base_filters: int, strides: int = 1):

@@ -28,6 +28,9 @@ from hgd_tf.training.online import OnlinePairs
 from hgd_tf.training.pairs import training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
 
+# With averaged weights, batch normalization's statistics are averaged over about 50 steps instead of 10.
+AVERAGED_STATISTICS_MOMENTUM = 0.98
+
 
 def train_denoiser(
     config: TrainConfig, run_dir: Union[str, Path], sets_dir: Union[str, Path], overwrite: bool = False
@@ -140,6 +143,7 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
         channels=target.channels,
         zero_head=config.zero_head,
         precision=config.precision,
+        statistics_momentum=AVERAGED_STATISTICS_MOMENTUM if config.ema else 0.9,
         synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
         **config.denoiser_options,
     )
