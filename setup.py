@@ -18,6 +18,7 @@ setup(
     packages=find_packages(include=["hgd_tf", "hgd_tf.*"]),
     package_data={
         "hgd_tf.data": ["*.npz", "*.md", "*.txt", "LICENSE*"],
+        "hgd_tf.defenses": ["shipped/*/*"],
         "hgd_tf.targets": ["weights/*"],
     },
     python_requires=">=3.9,<3.12",

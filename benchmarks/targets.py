@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import time
 import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,8 +20,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 import torch
-import torch.fx.experimental.optimization as fx_optimization
 from absl import app, flags
+from torch_networks import folded, frozen, lite_network
+from turns import median_seconds
 
 from hgd_tf.targets import Target, build_target
 from hgd_tf.targets.freezing import frozen_copy
@@ -54,11 +54,8 @@ def ours(name: str) -> dict:
 
 def torch_network(name: str) -> torch.nn.Module:
     if name.startswith("efficientnet_lite"):
-        port = importlib.import_module("efficientnet_lite_pytorch")
-        network = port.EfficientNet.from_name(f"efficientnet-lite{name[-1]}")
-    else:
-        network = importlib.import_module("pytorchcv.models.inceptionv3").inceptionv3()
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        return lite_network(int(name[-1]))
+    return frozen(importlib.import_module("pytorchcv.models.inceptionv3").inceptionv3())
 
 
 def torch_ways(name: str, example: torch.Tensor) -> dict:
@@ -66,7 +63,7 @@ def torch_ways(name: str, example: torch.Tensor) -> dict:
     network = torch_network(name)
     makers = {
         "eager": lambda: network,
-        "folded": lambda: fx_optimization.fuse(network).to(memory_format=torch.channels_last),
+        "folded": lambda: folded(network),
         "traced and frozen": lambda: torch.jit.freeze(torch.jit.trace(network, example)),
         "compiled": lambda: torch.compile(network),
     }
@@ -106,7 +103,7 @@ def compare(name: str) -> None:
     for task in ("forward", "gradient"):
         programs = {"ours": lambda task=task: own[task](tf_images)}
         programs |= {way: lambda run=run: run(torch_images) for way, run in ways[task].items()}
-        seconds = _take_turns(programs)
+        seconds = median_seconds(programs, _ROUNDS.value)
         best = min(ways[task], key=seconds.get)
         rates = {program: _BATCH_SIZE.value / value for program, value in seconds.items()}
         others = ", ".join(f"{way} {rate:.1f}" for way, rate in rates.items() if way not in ("ours", best))
@@ -115,17 +112,6 @@ def compare(name: str) -> None:
             f"ratio {seconds[best] / seconds['ours']:.2f}",
             flush=True,
         )
-
-
-def _take_turns(programs: dict) -> dict[str, float]:
-    """Median seconds of each program, after two turns of warming up."""
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(_ROUNDS.value + 2):
-        for name, program in programs.items():
-            start = time.perf_counter()
-            program()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values[2:])) for name, values in seconds.items()}
 
 
 def main(_) -> None:

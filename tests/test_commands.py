@@ -20,7 +20,7 @@ from PIL import Image
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
 from hgd_tf.defenses import Defense, save_defense
-from hgd_tf.denoisers import median
+from hgd_tf.denoisers import dunet, median
 from hgd_tf.files import write_json
 from hgd_tf.guidance import GUIDANCES
 from hgd_tf.targets import load_target
@@ -95,6 +95,26 @@ MISTAKES = {
     "finished run": Mistake("train", [*SMALL, "--run_dir=finished"], r"finished holds a finished run.*--overwrite"),
     "file as run": Mistake("train", [*SMALL, "--run_dir=words.png"], r"words\.png is a file"),
     "other folder": Mistake("train", [*SMALL, "--run_dir=truncated", "--overwrite"], r"truncated is no run directory"),
+    "photographs and data": Mistake(
+        "train", [*SMALL, "--photographs=words", "--data_dir=classes"], r"--photographs stands instead of --data_dir"
+    ),
+    "labels of no photographs": Mistake(
+        "train", [*SMALL, "--labels=labels.csv"], r"--labels and --test_dir go with --photographs"
+    ),
+    "tests of no photographs": Mistake("train", [*SMALL, "--test_dir=classes"], r"--test_dir go with --photographs"),
+    "online without photographs": Mistake(
+        "train", [*SMALL, "--craft=online"], r"--craft=online takes crops of --photographs"
+    ),
+    "missing photographs": Mistake("train", [*SMALL, "--photographs=absent"], r"no such folder of images: absent"),
+    "few photographs": Mistake("train", [*SMALL, "--photographs=words"], r"at least 4 images, received 1"),
+    "no precision": Mistake("train", [*SMALL, "--precision=float16"], r"precision.*float16.*bfloat16"),
+    "patches of nothing": Mistake("train", [*SMALL, "--block_size=0"], r"block_size.*0"),
+    "no recipe of training": Mistake("train", [*SMALL, "--recipe=white_eps4"], r"recipe.*white_eps4.*train_mix"),
+    "momentum above 1": Mistake("train", [*SMALL, "--ema=1.5"], r"ema.*1\.5"),
+    "start from nothing": Mistake("train", [*SMALL, "--init_from=empty"], r"empty holds no defense"),
+    "start from another network": Mistake(
+        "train", [*SMALL, "--init_from=wide"], r"--init_from=wide holds a denoiser of another architecture or width"
+    ),
     "batch too large": Mistake("train", [*SMALL, "--batch_size=101"], r"batch_size=101.*100 pairs"),
     "no image": Mistake("defend", ["--run_dir=defense", "--image=words.png"], r"words\.png is truncated or no image"),
     "missing image": Mistake("defend", ["--run_dir=defense", "--image=absent.png"], r"no such file: absent\.png"),
@@ -282,6 +302,7 @@ def workplace(tmp_path_factory) -> Path:
     seed1["experiment"]["seed"] = 1
     open_run(folder / "seed1", TrainConfig.from_json(seed1))
     save_defense(Defense(median(1), load_target("mini_inception")), folder / "defense")
+    save_defense(Defense(dunet(1 / 32, 1), load_target("mini_inception")), folder / "wide")
     return folder
 
 

@@ -114,7 +114,11 @@ TRAIN_MIX = TRAIN_SET._replace(name="train_mix", attacks=(*UNATTACKED, *TRAIN_SE
 LIGHT_MIX = TRAIN_MIX._replace(
     name="light_mix", attacks=tuple(attack for attack in TRAIN_MIX.attacks if attack.method != "ifgsm8")
 )
-TRAINING_RECIPES = {recipe.name: recipe for recipe in (TRAIN_SET, TRAIN_MIX, LIGHT_MIX)}
+# For the first steps: among clean images and small epsilons an untrained denoiser learns to do nothing.
+STRONG_SET = LIGHT_MIX._replace(
+    name="strong_set", attacks=tuple(attack for attack in LIGHT_MIX.attacks if attack.role != NOBODY), lowest=16
+)
+TRAINING_RECIPES = {recipe.name: recipe for recipe in (TRAIN_SET, TRAIN_MIX, LIGHT_MIX, STRONG_SET)}
 
 _SEVEN = Networks("x7", ("IncV3", "advV3", "ensV3", "ens4V3", "IncV4", "IncResV2", "ensIncResV2"))
 _EIGHT = Networks("x8", (*_SEVEN.names, "ResNet101"))
@@ -136,7 +140,7 @@ APPENDIX_D = Recipe(
 
 RECIPES = {
     recipe.name: recipe
-    for recipe in (TRAIN_SET, VALIDATION_SET, *TEST_SETS, *CLASS_SPLIT, TRAIN_MIX, LIGHT_MIX, APPENDIX_D)
+    for recipe in (TRAIN_SET, VALIDATION_SET, *TEST_SETS, *CLASS_SPLIT, TRAIN_MIX, LIGHT_MIX, STRONG_SET, APPENDIX_D)
 }
 
 

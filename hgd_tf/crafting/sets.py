@@ -13,8 +13,9 @@ from hgd_tf.crafting.run import craft_set, open_shards
 from hgd_tf.data.sources import ArraySource
 from hgd_tf.data.splits import LabeledImages
 from hgd_tf.errors import DataError
+from hgd_tf.targets import batch_size_for
 
-BATCH_SIZE, SHARD_SIZE = 250, 1000
+SHARD_SIZE = 1000
 
 
 class AttackedSet(NamedTuple):
@@ -54,7 +55,9 @@ class SetCrafter:
         Raises:
           DataError: that set is there and damaged.
         """
-        plan = SetPlan(recipe, self.roles, ArraySource(clean, "image"), self.seed, BATCH_SIZE, SHARD_SIZE)
+        networks = (self.roles.target, *self.roles.members, self.roles.holdout)
+        batch_size = batch_size_for(max(network.image_size for network in networks))
+        plan = SetPlan(recipe, self.roles, ArraySource(clean, "image"), self.seed, batch_size, SHARD_SIZE)
         folder = self.sets_dir / f"{recipe.name}-{len(clean.labels)}-{plan.digest()}"
         try:
             shards = open_shards(folder, craft_set(plan, folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +43,10 @@ class PhotographSplits(Splits):
         super().__init__(name, validation.head(0), validation, test)
         self.train_files = list(train_files)
         self.shape = shape
+
+    @property
+    def classes(self) -> int:
+        return max(super().classes, 1 + max(file.label for file in self.train_files))
 
     def train_images(self, count: Optional[int] = None) -> LabeledImages:
         return _read(self.train_files[:count], self.shape)
@@ -104,6 +109,7 @@ def random_crops(
       DataError: none of the files can be read.
     """
     unreadable: set[int] = set()
+    naming = threading.Lock()
 
     @functools.lru_cache(maxsize=2)
     def order(number_of_pass: int) -> np.ndarray:
@@ -120,9 +126,10 @@ def random_crops(
                 image = decode_image(file.path, shape.channels, shape.image_size, box)
                 return image[:, ::-1] if flip else image, file.label
             except DataError as error:
-                if file_number not in unreadable:
-                    tqdm.write(f"passed over: {error}")
-                unreadable.add(file_number)
+                with naming:
+                    if file_number not in unreadable:
+                        unreadable.add(file_number)
+                        tqdm.write(f"passed over: {error}")
                 if len(unreadable) == len(files):
                     raise DataError(f"none of the {len(files)} images can be read; the last: {error}") from error
             file_number = int(rng.integers(len(files)))

@@ -28,6 +28,11 @@ class Splits:
     validation: LabeledImages
     test: LabeledImages
 
+    @property
+    def classes(self) -> int:
+        """One more than the largest class of an image."""
+        return 1 + max(int(part.labels.max(initial=-1)) for part in (self.train, self.validation, self.test))
+
     def train_images(self, count: Optional[int] = None) -> LabeledImages:
         """The first `count` training images (all, if there are fewer or `count` is None)."""
         return self.train.head(count)

@@ -1,4 +1,4 @@
-"""A defense on disk: a folder with `denoiser.keras` and `defense.json`."""
+"""A defense on disk: a folder with `denoiser.keras` and `defense.json`; and those that come with the package."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hgd_tf.targets import Target, TargetSource, load_target
 DENOISER_FILE = "denoiser.keras"
 TARGET_FILE = "target.keras"
 DEFENSE_FILE = "defense.json"
+SHIPPED = Path(__file__).parent / "shipped"
 
 
 def save_model(model: tf.keras.Model, path: Union[str, Path]) -> None:
@@ -50,17 +51,31 @@ def save_target(target: Target, directory: Union[str, Path]) -> None:
     write_json(directory / DEFENSE_FILE, {"target_name": target.name, "registered_target": source})
 
 
-def load_defense(directory: Union[str, Path]) -> Defense:
-    """Loads what `save_defense` or a training run wrote.
+def shipped_defenses() -> tuple[str, ...]:
+    """Names of the trained defenses that come with the package; a folder of that name in `SHIPPED` holds each."""
+    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{DEFENSE_FILE}")))
+
+
+def load_defense(name_or_directory: Union[str, Path]) -> Defense:
+    """Loads what `save_defense` or a training run wrote, or a defense that comes with the package.
+
+    Args:
+      name_or_directory: a folder; or, where there is no such folder, one of `shipped_defenses()`, such as
+        `efficientnet_lite0_lgd`.
 
     Raises:
       RunError: the folder or a file in it is missing or damaged.
       TargetError: the target cannot be loaded.
     """
-    directory = Path(directory)
+    directory = Path(name_or_directory)
+    if not directory.exists() and str(name_or_directory) in shipped_defenses():
+        directory = SHIPPED / name_or_directory
     missing = [name for name in (DEFENSE_FILE, DENOISER_FILE) if not (directory / name).is_file()]
     if missing:
-        raise RunError(f"{directory} holds no defense: {missing[0]} is missing (expected the folder of a training run)")
+        raise RunError(
+            f"{directory} holds no defense: {missing[0]} is missing (expected the folder of a training run, or one of "
+            f"{', '.join(shipped_defenses())})"
+        )
     try:
         denoiser = tf.keras.models.load_model(directory / DENOISER_FILE, compile=False)
         description = json.loads((directory / DEFENSE_FILE).read_text(encoding="utf-8"))

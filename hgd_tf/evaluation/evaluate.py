@@ -12,9 +12,8 @@ from hgd_tf.crafting import AttackedSet, SetCrafter
 from hgd_tf.data.fashion_mnist import LabeledImages
 from hgd_tf.defenses import Defense
 from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS
-from hgd_tf.targets import resize_to
+from hgd_tf.targets import batch_size_for, resize_to
 
-BATCH_SIZE = 250
 ADAPTIVE = METHODS["pgd20"]
 PIXEL_MAX = 255.0
 
@@ -83,7 +82,7 @@ def evaluate_defense(
             ADAPTIVE,
             subset.labels,
             seed=test_sets.seed,
-            batch_size=BATCH_SIZE,
+            batch_size=batch_size_for(defense.target.image_size),
             on_batch=on_batch,
         )
         accuracy[column.key], loss[column.key] = _measure(classify, attacked, subset)
@@ -113,8 +112,9 @@ def _measure(
 ) -> tuple[float, float]:
     """Accuracy and denoising loss."""
     right, loss = 0, 0.0
-    for first in range(0, len(attacked), BATCH_SIZE):
-        batch = slice(first, first + BATCH_SIZE)
+    batch_size = batch_size_for(attacked.shape[1])
+    for first in range(0, len(attacked), batch_size):
+        batch = slice(first, first + batch_size)
         classes, losses = classify(tf.constant(attacked[batch]), tf.constant(clean.images[batch]))
         right += int(np.sum(classes.numpy() == clean.labels[batch]))
         loss += float(np.sum(losses.numpy()))

@@ -27,7 +27,7 @@ class InputGradientDepthwiseConv2D(tf.keras.layers.DepthwiseConv2D):
     """Keras' `DepthwiseConv2D` of a frozen network, with a quicker gradient by the input in bfloat16 on the CPU.
 
     oneDNN's own takes seven times as long there (in float32 it is the quicker one). There is no gradient by the kernel.
-    One filter a channel, no dilation, height and width of the input known.
+    One filter a channel, no dilation, no activation, height and width of the input known.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

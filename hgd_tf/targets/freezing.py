@@ -45,6 +45,12 @@ def _admits_quick_gradient(layer: tf.keras.layers.Layer) -> bool:
     return fits and layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
 
 
+def _admits_quick_depthwise_gradient(layer: tf.keras.layers.Layer) -> bool:
+    if type(layer) is not layers.DepthwiseConv2D or layer.activation is not tf.keras.activations.linear:
+        return False
+    return layer.depth_multiplier == 1 and layer.dilation_rate == (1, 1)
+
+
 def _folds(network: tf.keras.Model) -> dict[str, tf.keras.layers.BatchNormalization]:
     """The name of each convolution that can take over a batch normalization, and which."""
     consumers: dict[int, list[tf.keras.layers.Layer]] = {}
@@ -79,7 +85,7 @@ def bfloat16_copy(network: tf.keras.Model) -> tf.keras.Model:
 
     def clone(layer):
         kind, config = type(layer), layer.get_config()
-        if kind is layers.DepthwiseConv2D and layer.depth_multiplier == 1 and layer.dilation_rate == (1, 1):
+        if _admits_quick_depthwise_gradient(layer):
             kind = InputGradientDepthwiseConv2D
         if kind is not layers.InputLayer:
             config["dtype"] = "mixed_bfloat16"

@@ -10,6 +10,8 @@ import tensorflow as tf
 from hgd_tf.errors import TargetError
 from hgd_tf.targets.freezing import bfloat16_copy
 
+MOST_IMAGES, MOST_PIXELS = 250, 1 << 20  # of a batch
+
 
 def resize_to(images: tf.Tensor, image_size: int) -> tf.Tensor:
     """Images as float32 (N, image_size, image_size, C): bilinear, antialiased when shrinking, differentiable."""
@@ -17,6 +19,11 @@ def resize_to(images: tf.Tensor, image_size: int) -> tf.Tensor:
     if images.shape[1:3] == (image_size, image_size):
         return images
     return tf.image.resize(images, (image_size, image_size), antialias=True)
+
+
+def batch_size_for(image_size: int) -> int:
+    """How many images to compute at a time: 250, or fewer larger ones, whose gradients fit into a few GiB."""
+    return max(1, min(MOST_IMAGES, MOST_PIXELS // image_size**2))
 
 
 class TargetSource(NamedTuple):

@@ -66,9 +66,8 @@ def _labeled_by(target: Target, part: LabeledImages) -> LabeledImages:
 
 def _check_fit(network: Target, splits: Splits) -> None:
     channels = splits.validation.images.shape[-1]
-    classes = 1 + max(int(part.labels.max(initial=0)) for part in (splits.validation, splits.test))
-    if network.channels != channels or network.classes < classes:
+    if network.channels != channels or network.classes < splits.classes:
         raise TargetError(
             f"{network.name} takes {network.channels} channels and knows {network.classes} classes; "
-            f"the images of {splits.name} have {channels} channels and {classes} classes"
+            f"the images of {splits.name} have {channels} channels and {splits.classes} classes"
         )

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from hgd_tf.attacks import METHODS, TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, bind
-from hgd_tf.attacks.recipes import APPENDIX_D, CLASS_SPLIT, RECIPES, TRAIN_MIX
+from hgd_tf.attacks import METHODS, TEST_SETS, TRAIN_SET, TRAINING_RECIPES, VALIDATION_SET, Roles, bind
+from hgd_tf.attacks.recipes import APPENDIX_D, CLASS_SPLIT, LIGHT_MIX, RECIPES, STRONG_SET, TRAIN_MIX
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import TARGETS
 
@@ -133,12 +133,27 @@ def test_a_part_that_nobody_plays_is_an_error_that_names_it():
 # --- the others ---
 
 
+UNATTACKED_ROWS = [(name, METHODS[name], ()) for name in ("no_op", "sign_noise")]
+
+
 def test_the_mix_adds_clean_and_noisy_images():
-    assert [tuple(attack) for attack in bind(TRAIN_MIX, PAPER)] == [
-        ("no_op", METHODS["no_op"], ()),
-        ("sign_noise", METHODS["sign_noise"], ()),
-        *TRAIN_ROWS,
-    ]
+    assert [tuple(attack) for attack in bind(TRAIN_MIX, PAPER)] == [*UNATTACKED_ROWS, *TRAIN_ROWS]
+
+
+def test_the_light_mix_is_the_mix_without_its_longest_attack():
+    assert TRAIN_ROWS[-1][0] == "ifgsm8_ensemble"
+    assert [tuple(attack) for attack in bind(LIGHT_MIX, PAPER)] == [*UNATTACKED_ROWS, *TRAIN_ROWS[:-1]]
+    assert (LIGHT_MIX.lowest, LIGHT_MIX.highest) == (1, 16)
+
+
+def test_the_strong_set_is_the_light_mixs_attacks_at_epsilon_16():
+    assert [tuple(attack) for attack in bind(STRONG_SET, PAPER)] == TRAIN_ROWS[:-1]
+    assert (STRONG_SET.lowest, STRONG_SET.highest) == (16, 16)
+
+
+def test_training_takes_table_1s_attacks_or_variants():
+    others = {"train_mix": TRAIN_MIX, "light_mix": LIGHT_MIX, "strong_set": STRONG_SET}
+    assert {"train_set": TRAIN_SET, **others} == TRAINING_RECIPES
 
 
 def test_table_4_trains_on_three_quarters_of_the_classes_and_tests_on_the_others():
@@ -153,7 +168,7 @@ def test_table_4_trains_on_three_quarters_of_the_classes_and_tests_on_the_others
 
 def test_every_recipe_is_found_by_its_name():
     assert all(recipe.name == name for name, recipe in RECIPES.items())
-    assert len(RECIPES) == 14
+    assert len(RECIPES) == 16
 
 
 # --- who plays the parts ---

@@ -10,7 +10,7 @@ import tensorflow as tf
 from scipy.signal import correlate2d
 
 from hgd_tf.denoisers import DENOISERS, dunet, rescaled
-from hgd_tf.denoisers.layers import AddNoise, UpsampleLike
+from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
 
 SMALLEST = 1 / 64  # 1, 2, 4, 4 and 4 channels
 HALF_RANGE = 127.5
@@ -49,6 +49,20 @@ def doubled(name: str) -> tf.keras.Model:
     """`small` of 3 channels, built with output_scale 2."""
     model = DENOISERS[name](SMALLEST, output_scale=2.0)
     model.set_weights(small(name).get_weights())
+    return model
+
+
+@functools.cache
+def folded(name: str, channels: int = 3, **options) -> tf.keras.Model:
+    """The smallest denoiser of patches of 2x2 pixels with random weights."""
+    return with_random_weights(DENOISERS[name](SMALLEST, channels, block_size=2, **options))
+
+
+@functools.cache
+def in_bfloat16(name: str, block_size: int = 1) -> tf.keras.Model:
+    """`small` or `folded` of 3 channels, computed in bfloat16."""
+    model = DENOISERS[name](SMALLEST, block_size=block_size, precision="bfloat16")
+    model.set_weights((small if block_size == 1 else folded)(name).get_weights())
     return model
 
 
@@ -135,6 +149,32 @@ def test_denoiser_is_figure_3_in_numpy(name, shape):
     np.testing.assert_allclose(model(images) - images, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+def numpy_fold(images: np.ndarray, block_size: int) -> np.ndarray:
+    """(N, H, W, C) to (N, h, w, block_size² C), the last pixels mirrored; a patch's pixels row by row."""
+    images = np.pad(images, [(0, 0), *((0, -side % block_size) for side in images.shape[1:3]), (0, 0)], "symmetric")
+    shifted = [images[:, y::block_size, x::block_size] for y in range(block_size) for x in range(block_size)]
+    return np.concatenate(shifted, axis=-1)
+
+
+def numpy_unfold(maps: np.ndarray, block_size: int, height: int, width: int) -> np.ndarray:
+    count, rows, columns, channels = maps.shape
+    patches = maps.reshape(count, rows, columns, block_size, block_size, channels // block_size**2)
+    return patches.transpose(0, 1, 3, 2, 4, 5).reshape(count, rows * block_size, columns * block_size, -1)[
+        :, :height, :width
+    ]
+
+
+@both_names
+@pytest.mark.parametrize("shape", [(37, 42, 3), (32, 33, 1)])
+def test_folded_denoiser_is_figure_3_on_the_folded_image(name, shape):
+    model, images = folded(name, shape[-1]), random_images(2, *shape)
+    reference = NumpyDenoiser(model, lateral=name == "dunet")
+    noise = np.stack([reference.noise(image) for image in numpy_fold(images, 2)])
+    expected = numpy_unfold(noise, 2, *shape[:2])
+    assert expected.std(axis=(1, 2)).min() > 0.1
+    np.testing.assert_allclose(model(images) - images, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
 # --- architecture ---
 
 
@@ -215,9 +255,44 @@ def test_output_has_the_shape_of_a_299_input(name):
     assert output.shape == (1, 299, 299, 3) and output.dtype == tf.float32
 
 
+def test_folding_pixels_leaves_the_first_level_a_quarter_of_the_positions():
+    model = folded("dunet")
+    first, *_, head = layers_of(model, tf.keras.layers.Conv2D)
+    maps = tf.keras.Model(model.input, [first.output, head.output])(random_images(1, 64, 48, 3))
+    assert [tuple(m.shape) for m in maps] == [(1, 32, 24, 1), (1, 32, 24, 12)]
+
+
+@both_names
+@pytest.mark.parametrize(("size", "channels"), [((16, 16), 3), ((17, 17), 1), ((28, 75), 1), ((75, 28), 3)])
+def test_folded_denoisers_output_has_the_shape_of_the_input(name, size, channels):
+    model = folded(name, channels)
+    assert model.output_shape == (None, None, None, channels)
+    assert model(random_images(2, *size, channels)).shape == (2, *size, channels)
+
+
+@both_names
+@pytest.mark.parametrize("block_size", [1, 2])
+def test_bfloat16_is_close_to_float32_with_the_same_weights(name, block_size):
+    exact, rounded = (small if block_size == 1 else folded)(name), in_bfloat16(name, block_size)
+    images = random_images(2, 35, 42, 3)
+    received, expected = (model(images) - images for model in (rounded, exact))
+    largest = np.abs(expected).max()
+    # A bfloat16 has 8 bits of precision: 25 layers round by 1/512 each.
+    assert 1e-4 * largest < np.abs(received - expected).max() < 0.1 * largest
+    assert np.corrcoef(np.ravel(received), np.ravel(expected))[0, 1] > 0.998
+
+
+def test_bfloat16_computes_convolutions_in_it_and_keeps_float32_variables_and_images():
+    model = in_bfloat16("dunet", 2)
+    assert {weight.dtype for weight in model.weights} == {tf.float32}
+    assert {layer.output.dtype for layer in layers_of(model, tf.keras.layers.Conv2D)} == {tf.bfloat16}
+    assert (model.input.dtype, model.output.dtype) == (tf.float32, tf.float32)
+
+
 @both
-def test_zero_head_is_the_identity_also_outside_the_pixel_range(build):
-    model = build(SMALLEST, 3, zero_head=True)
+@pytest.mark.parametrize("options", [{}, {"block_size": 2}, {"block_size": 2, "precision": "bfloat16"}], ids=str)
+def test_zero_head_is_the_identity_also_outside_the_pixel_range(build, options):
+    model = build(SMALLEST, 3, zero_head=True, **options)
     images = random_images(2, 19, 17, 3) * 3 - 255
     assert images.min() < 0 and images.max() > 255
     np.testing.assert_array_equal(model(images), images)
@@ -271,6 +346,28 @@ def test_saved_denoiser_is_loaded_equal(name, tmp_path):
     loaded = tf.keras.models.load_model(tmp_path / "denoiser.keras")
     assert loaded.name == name
     np.testing.assert_allclose(loaded(images), model(images), rtol=1e-6, atol=1e-4)
+
+
+@both_names
+def test_saved_folded_bfloat16_denoiser_is_loaded_equal(name, tmp_path):
+    model, images = in_bfloat16(name, 2), random_images(2, 19, 23, 3)
+    model.save(tmp_path / "denoiser.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "denoiser.keras")
+    np.testing.assert_allclose(loaded(images), model(images), rtol=1e-6, atol=1e-4)
+    convolutions = layers_of(loaded, tf.keras.layers.Conv2D)
+    assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
+
+
+def test_rescaled_keeps_patches_and_precision():
+    model, images = in_bfloat16("dunet", 2), random_images(2, 19, 23, 3)
+    noise = model(images) - images
+    np.testing.assert_allclose(rescaled(model, 2.0)(images) - images, 2 * noise, rtol=1e-5, atol=1e-3)
+
+
+@both
+def test_statistics_momentum_is_that_of_every_normalization(build):
+    normalizations = layers_of(build(SMALLEST, statistics_momentum=0.98), tf.keras.layers.BatchNormalization)
+    assert [layer.momentum for layer in normalizations] == [0.98] * 25
 
 
 def test_rescaling_of_a_rescaled_denoiser_multiplies():
@@ -328,7 +425,40 @@ def test_output_scale_that_is_not_positive_is_an_error(build, output_scale):
         build(SMALLEST, output_scale=output_scale)
 
 
+@both
+@pytest.mark.parametrize("block_size", [0, -2])
+def test_block_size_below_1_is_an_error(build, block_size):
+    with pytest.raises(ValueError, match=f"block_size must be at least 1, received {block_size}"):
+        build(SMALLEST, block_size=block_size)
+
+
+@both
+def test_unknown_precision_is_an_error_that_names_the_known(build):
+    with pytest.raises(ValueError, match=r"precision must be one of float32, bfloat16, received 'float16'"):
+        build(SMALLEST, precision="float16")
+
+
 # --- layers ---
+
+
+@pytest.mark.parametrize(("size", "block_size"), [((6, 4), 2), ((5, 7), 2), ((7, 6), 3), ((8, 5), 3), ((4, 5), 4)])
+def test_space_to_depth_folds_patches_and_depth_to_space_unfolds_them(size, block_size):
+    images = random_images(2, *size, 3)
+    folded = SpaceToDepth(block_size)(images)
+    np.testing.assert_array_equal(folded, numpy_fold(images, block_size))
+    np.testing.assert_array_equal(DepthToSpaceLike(block_size)([folded, images]), images)
+    maps = random_images(*folded.shape, seed=2)
+    unfolded = DepthToSpaceLike(block_size)([maps, images])
+    np.testing.assert_array_equal(unfolded, numpy_unfold(maps, block_size, *size))
+
+
+def test_folding_layers_keep_their_block_size_and_know_their_channels():
+    for kind in (SpaceToDepth, DepthToSpaceLike):
+        assert kind.from_config(kind(3, name="fold").get_config()).block_size == 3
+    images = tf.keras.Input((None, None, 2))
+    folded = SpaceToDepth(3)(images)
+    assert folded.shape[-1] == 18
+    assert DepthToSpaceLike(3)([folded, images]).shape[-1] == 2
 
 
 @pytest.mark.parametrize(

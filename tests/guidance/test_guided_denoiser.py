@@ -13,7 +13,14 @@ from hgd_tf.guidance import GUIDANCES, Batch, GuidedDenoiser
 from hgd_tf.targets import load_target
 
 ATTACKS = ("fgsm", "ifgsm4", "unused")
-PAPER_NAMES = {"pixel": "PGD", "feature": "FGD", "logits": "LGD", "label": "CGD"}
+PAPER_NAMES = {
+    "pixel": "PGD",
+    "feature": "FGD",
+    "logits": "LGD",
+    "feature_logits": "FGD + LGD",
+    "label": "CGD",
+}
+COMPARED = {"feature": ("features",), "logits": ("logits",), "feature_logits": ("features", "logits")}
 every_guidance = pytest.mark.parametrize("guidance", GUIDANCES)
 
 
@@ -80,9 +87,9 @@ def loss_by_hand(guidance: str, target, denoised, batch: Batch) -> float:
         logits = restored["logits"].numpy().astype(np.float64)
         of_label = logits[np.arange(len(logits)), batch.label.numpy()]
         return np.mean(np.log(np.sum(np.exp(logits), axis=1)) - of_label)
-    name = {"feature": "features", "logits": "logits"}[guidance]
     wanted = target(clean)
-    return np.mean(np.abs(restored[name].numpy().astype(np.float64) - wanted[name].numpy()))
+    differences = (restored[name].numpy().astype(np.float64) - wanted[name].numpy() for name in COMPARED[guidance])
+    return sum(np.mean(np.abs(difference)) for difference in differences)
 
 
 def total_by_hand(guidance: str, target, denoised: tf.Tensor, batch: Batch) -> tf.Tensor:
@@ -93,11 +100,10 @@ def total_by_hand(guidance: str, target, denoised: tf.Tensor, batch: Batch) -> t
     if guidance == "label":
         log_probabilities = tf.nn.log_softmax(restored["logits"])
         return -tf.reduce_mean(tf.gather(log_probabilities, batch.label, batch_dims=1))
-    name = {"feature": "features", "logits": "logits"}[guidance]
-    return tf.reduce_mean(tf.abs(restored[name] - wanted[name]))
+    return tf.add_n([tf.reduce_mean(tf.abs(restored[name] - wanted[name])) for name in COMPARED[guidance]])
 
 
-def test_there_are_the_papers_four_guidances():
+def test_there_are_the_papers_four_guidances_and_the_sum_of_two():
     assert {name: guidance.paper_name for name, guidance in GUIDANCES.items()} == PAPER_NAMES
 
 
@@ -172,7 +178,9 @@ def moving_statistics(model: tf.keras.Model) -> list[tf.Variable]:
     return [variable for variable in model.non_trainable_variables if "moving" in variable.name]
 
 
-@pytest.mark.parametrize("guidance, expected", [("pixel", 0), ("label", 1), ("feature", 2), ("logits", 2)])
+@pytest.mark.parametrize(
+    "guidance, expected", [("pixel", 0), ("label", 1), ("feature", 2), ("logits", 2), ("feature_logits", 2)]
+)
 def test_a_training_step_asks_the_target_no_more_than_is_compared(guidance, expected, target):
     denoiser, batch, spy = small_denoiser(), batch_of(4), Spy(target)
     denoised = denoiser(batch.attacked, training=True).numpy()
@@ -181,6 +189,16 @@ def test_a_training_step_asks_the_target_no_more_than_is_compared(guidance, expe
     asked = {"pixel": [], "label": [denoised]}.get(guidance, [batch.clean.numpy(), denoised])
     for seen, images in zip(spy.seen, asked):
         np.testing.assert_allclose(seen, images, atol=1e-3)
+
+
+def test_a_guide_answers_in_training_and_the_target_in_validation(target):
+    spies, batch = (Spy(target), Spy(target)), batch_of(4)
+    model = GuidedDenoiser(small_denoiser(), spies[0], GUIDANCES["logits"], ATTACKS, guide=spies[1])
+    model.compile(tf.keras.optimizers.Adam(0.01))
+    model.train_step(batch)
+    assert [len(spy.seen) for spy in spies] == [0, 2]
+    model.test_step(batch)
+    assert [len(spy.seen) for spy in spies] == [3, 2]  # clean and denoised for the loss, denoised for the accuracy
 
 
 def test_pairs_are_brought_to_the_targets_size_before_they_are_denoised():

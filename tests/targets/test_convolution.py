@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hgd_tf.targets.convolution import InputGradientConv2D, convolution
+from hgd_tf.targets.convolution import (
+    InputGradientConv2D,
+    InputGradientDepthwiseConv2D,
+    convolution,
+    frozen_depthwise,
+)
 from hgd_tf.targets.residual import ScaledAdd
 
 
@@ -68,6 +73,76 @@ def test_the_layer_keeps_kernel_bias_and_groups_through_saving(tmp_path):
     inputs = np.random.default_rng(0).normal(size=(2, 8, 8, 6)).astype(np.float32)
     dense = tf.nn.conv2d(inputs, _dense_kernel(model.get_weights()[0], 2), 1, "SAME") + 1.0
     np.testing.assert_allclose(loaded(inputs), dense, rtol=1e-4, atol=1e-5)
+
+
+# --- depthwise ---
+
+DEPTHWISE_CASES = [
+    (stride, kernel, padding, side)
+    for stride in (1, 2, 3)
+    for kernel in ((3, 3), (5, 5), (3, 5), (4, 4), (1, 1))
+    for padding in ("same", "valid")
+    for side in ((9, 8), (12, 11), (7, 7))
+]
+
+
+@pytest.mark.parametrize("stride, kernel, padding, side", DEPTHWISE_CASES)
+def test_depthwise_values_and_input_gradients_are_tensorflows(stride, kernel, padding, side):
+    generator = np.random.default_rng(0)
+    images = tf.constant(generator.normal(size=(2, *side, 3)).astype(np.float32))
+    weights = tf.constant(generator.normal(size=(*kernel, 3, 1)).astype(np.float32))
+    results = []
+    for convolve in (
+        lambda x: frozen_depthwise(x, weights, stride, padding),
+        lambda x: tf.nn.depthwise_conv2d(x, weights, (1, stride, stride, 1), padding.upper()),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = convolve(images)
+            score = tf.reduce_sum(tf.sin(outputs))
+        results.append((outputs, tape.gradient(score, images)))
+    for received, expected in zip(*results):
+        assert np.abs(expected).max() > 0.1
+        np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride, padding", [(1, "same"), (2, "same"), (2, "valid")])
+def test_the_depthwise_layer_is_keras_own(stride, padding, tmp_path, relative_error):
+    """Compiled, with a bias, for any batch size, and after saving."""
+    images = tf.keras.Input((9, 10, 4))
+    options = {"strides": stride, "padding": padding, "bias_initializer": "ones"}
+    layers = (InputGradientDepthwiseConv2D(3, **options), tf.keras.layers.DepthwiseConv2D(3, **options))
+    ours, keras = (tf.keras.Model(images, layer(images)) for layer in layers)
+    keras.set_weights(ours.get_weights())
+    ours.save(tmp_path / "depthwise.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "depthwise.keras")
+    assert isinstance(loaded.layers[-1], InputGradientDepthwiseConv2D)
+    inputs = tf.random.stateless_normal((3, 9, 10, 4), (0, 0))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 9, 10, 4), tf.float32)])
+    def answers(x):
+        outputs = [model(x) for model in (ours, keras, loaded)]
+        return outputs, [tf.gradients(tf.sin(output), x)[0] for output in outputs[:2]]
+
+    outputs, gradients = answers(inputs)
+    assert relative_error(outputs[0], outputs[1]) < 1e-5
+    assert relative_error(outputs[2], outputs[1]) < 1e-5
+    assert relative_error(*gradients) < 1e-5
+
+
+def test_depthwise_gradients_in_bfloat16_are_close_to_float32s(relative_error):
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(2, 9, 8, 3)).astype(np.float32)
+    weights = generator.normal(size=(5, 5, 3, 1)).astype(np.float32)
+    gradients = []
+    for dtype in (tf.bfloat16, tf.float32):
+        x = tf.cast(images, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            score = tf.reduce_sum(frozen_depthwise(x, tf.cast(weights, dtype), 2, "same") ** 2)
+        gradients.append(tape.gradient(score, x))
+    assert [gradient.dtype for gradient in gradients] == [tf.bfloat16, tf.float32]
+    assert 0 < relative_error(tf.cast(gradients[0], tf.float32), gradients[1]) < 0.03
 
 
 def test_the_scaled_sum_is_by_hand():

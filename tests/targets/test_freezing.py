@@ -1,12 +1,15 @@
-"""Folded networks answer as before, with fewer normalizations."""
+"""Folded networks answer as before, with fewer normalizations; bfloat16 copies about as before."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from hgd_tf.targets.convolution import InputGradientConv2D
-from hgd_tf.targets.freezing import frozen_copy
+from hgd_tf.data import load_fashion_mnist
+from hgd_tf.targets import load_target
+from hgd_tf.targets.convolution import InputGradientConv2D, InputGradientDepthwiseConv2D
+from hgd_tf.targets.freezing import bfloat16_copy, frozen_copy
 
 layers = tf.keras.layers
 
@@ -67,3 +70,69 @@ def test_a_fold_is_by_hand():
     kernel, bias = frozen_copy(network).get_layer("conv").get_weights()
     assert kernel.item() == 6.0  # 6 * 2 / sqrt(4)
     assert bias.item() == 7.0  # 3 + (5 - 1) * 2 / sqrt(4)
+
+
+# --- bfloat16 ---
+
+
+def answers(model, images: np.ndarray, label: int = 0):
+    """Responses, and the gradient of a class's log-probability by the images."""
+    images = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = model(images, training=False)
+        score = tf.reduce_sum(tf.nn.log_softmax(outputs["logits"])[:, label])
+    return outputs["features"], outputs["logits"], tape.gradient(score, images)
+
+
+@pytest.mark.parametrize("name", ["mini_inception", "mini_resnet"])
+def test_a_target_in_bfloat16_answers_about_the_same_in_float32(name, relative_error):
+    target = load_target(name)
+    rounded, images = target.in_bfloat16(), load_fashion_mnist().test.images[:40].astype(np.float32)
+    received, expected = answers(rounded, images), answers(target, images)
+    for one, other in zip(received[:2], expected[:2]):
+        assert one.dtype == tf.float32
+        assert 1e-4 < relative_error(one, other) < 0.05
+    assert np.mean(np.argmax(received[1], axis=1) == np.argmax(expected[1], axis=1)) >= 0.95
+    assert received[2].dtype == tf.float32
+    assert np.corrcoef(np.ravel(received[2]), np.ravel(expected[2]))[0, 1] > 0.9
+    assert {variable.dtype for variable in rounded.network.variables} == {tf.float32}
+    assert (rounded.name, rounded.image_size, rounded.trainable) == (target.name, target.image_size, False)
+
+
+def test_a_copy_computes_every_layer_in_bfloat16_with_the_same_weights(randomize, relative_error):
+    network = randomize(_network())
+    copy = bfloat16_copy(network)
+    computing = [layer for layer in copy.layers if layer.weights]
+    assert len(computing) > 10
+    assert {layer.compute_dtype for layer in computing} == {"bfloat16"}
+    assert list(copy.output) == list(network.output)
+    assert {output.dtype for output in copy.output.values()} == {tf.float32}
+    for weight, old in zip(copy.get_weights(), network.get_weights()):
+        np.testing.assert_array_equal(weight, old)
+
+
+def _depthwise(**options) -> tf.keras.Model:
+    images = tf.keras.Input((12, 11, 4))
+    features = layers.DepthwiseConv2D(5, strides=2, padding="same", name="depthwise", **options)(images)
+    logits = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 1)(features))
+    return tf.keras.Model(images, {"features": features, "logits": logits})
+
+
+@pytest.mark.parametrize(
+    "options, kind",
+    [
+        ({}, InputGradientDepthwiseConv2D),
+        ({"use_bias": False}, InputGradientDepthwiseConv2D),
+        ({"depth_multiplier": 2}, layers.DepthwiseConv2D),
+        ({"activation": "relu"}, layers.DepthwiseConv2D),
+    ],
+    ids=str,
+)
+def test_depthwise_convolutions_get_the_quick_gradient_where_it_fits(options, kind, randomize, relative_error):
+    network = randomize(_depthwise(**options))
+    copy = bfloat16_copy(network)
+    assert type(copy.get_layer("depthwise")) is kind
+    images = np.random.default_rng(0).normal(size=(3, 12, 11, 4)).astype(np.float32)
+    for received, expected in zip(answers(copy, images), answers(network, images)):
+        assert relative_error(received, expected) < 0.05

@@ -13,7 +13,16 @@ import tensorflow as tf
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data.fashion_mnist import LabeledImages
 from hgd_tf.errors import RunError
-from hgd_tf.training.callbacks import BestDenoiser, ImageStrip, TrainingState, strip
+from hgd_tf.training.callbacks import (
+    AveragedWeights,
+    BestDenoiser,
+    CosineSchedule,
+    ImageStrip,
+    Throughput,
+    TrainingState,
+    strip,
+)
+from hgd_tf.training.clock import Clock
 
 
 def network(seed: int) -> tf.keras.Model:
@@ -258,3 +267,140 @@ def written_images(folder):
                 encoded = tf.make_ndarray(value.tensor)[2:]  # after width and height
                 images[value.tag, event.step] = np.stack([tf.io.decode_png(image).numpy() for image in encoded])
     return images
+
+
+# --- learning rate, averaged weights, throughput ---
+
+
+def rate_at(callback, iterations: int) -> float:
+    """The learning rate of the step after so many."""
+    optimizer = tf.keras.optimizers.SGD(9.0)
+    optimizer.iterations.assign(iterations)
+    callback.set_model(SimpleNamespace(optimizer=optimizer))
+    callback.on_train_batch_begin(0)
+    logs = {}
+    callback.on_epoch_end(0, logs)
+    assert logs == {"lr": float(optimizer.learning_rate)}
+    return logs["lr"]
+
+
+@pytest.mark.parametrize(
+    "iterations, expected",
+    [
+        (0, 0.5 / 20),
+        (9, 0.25),  # half of the warm-up
+        (19, 0.5),  # its end
+        (39, 0.5 * (1 + np.cos(np.pi / 4)) / 2),
+        (59, 0.25),  # half of the 80 steps that are left
+        (98, 0.5 * (1 - np.cos(np.pi / 80)) / 2),
+        (99, 0.0),
+        (150, 0.0),
+    ],
+)
+def test_the_cosine_rises_in_its_warm_up_and_falls_to_zero(iterations, expected):
+    callback = CosineSchedule(0.5, steps=100, warmup_steps=20)
+    assert rate_at(callback, iterations) == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("iterations", [0, 24, 49, 79, 99])
+def test_the_cosine_without_a_warm_up_falls_from_the_start(iterations):
+    expected = 0.5 * (1 + np.cos(np.pi * (iterations + 1) / 100)) / 2
+    assert rate_at(CosineSchedule(0.5, steps=100, warmup_steps=0), iterations) == pytest.approx(expected, abs=1e-6)
+
+
+class Watch(tf.keras.callbacks.Callback):
+    """Keeps the trainable weights after each step and at the end of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.epochs = [], []
+
+    def weights(self):
+        return [variable.numpy() for variable in self.model.denoiser.trainable_variables]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append(self.weights())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(self.weights())
+
+
+class Wrapped(tf.keras.Model):
+    """A denoiser inside a trainer."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def call(self, images, training=False):
+        return self.denoiser(images, training=training)
+
+
+def assert_equal_weights(weights, others, tolerance: float = 0.0):
+    assert len(weights) == len(others) == 4
+    for weight, other in zip(weights, others):
+        np.testing.assert_allclose(weight, other, rtol=tolerance, atol=tolerance)
+
+
+def test_averaged_weights_are_validated_and_the_last_ones_trained_on():
+    """Three steps an epoch; average = 0.75 average + 0.25 weights after each, from the first weights on."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 6, 6, 1)).astype(np.float32), rng.normal(size=(6, 4, 4, 2)).astype(np.float32)
+    model, before, after = Wrapped(network(0)), Watch(), Watch()
+    model.compile(tf.keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.75), "mse")
+    first = [variable.numpy() for variable in model.denoiser.trainable_variables]
+    saved = []
+    best = BestDenoiser(lambda: saved.append(before.weights()))
+    logs = model.fit(
+        x, y, batch_size=2, epochs=2, validation_data=(x, y), verbose=0,
+        callbacks=[before, best, AveragedWeights(), after],
+    ).history  # fmt: skip
+    average, averages = first, []
+    for weights in before.steps:
+        average = [0.75 * old + 0.25 * new for old, new in zip(average, weights)]
+        averages.append(average)
+    assert len(averages) == 6
+    assert np.abs(averages[2][0] - before.steps[2][0]).max() > 0.05
+    for epoch in (0, 1):
+        assert_equal_weights(before.epochs[epoch], averages[3 * epoch + 2], 1e-5)
+        assert_equal_weights(after.epochs[epoch], before.steps[3 * epoch + 2])
+    assert_equal_weights(saved[0], averages[2], 1e-5)
+    for variable, value in zip(model.denoiser.trainable_variables, averages[5]):
+        variable.assign(value)
+    by_hand = np.mean((model.denoiser(x, training=False).numpy() - y) ** 2)
+    assert logs["val_loss"][1] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_throughput_is_of_the_steps_and_not_of_validation(monkeypatch):
+    """Two epochs of three steps of eight images, 10 and 20 seconds long, after a quarter of an hour."""
+    time = SimpleNamespace(now=0.0, perf_counter=lambda: time.now)
+    for module in ("callbacks", "clock"):
+        monkeypatch.setattr(f"hgd_tf.training.{module}.time", time)
+    clock = Clock()
+    callback = Throughput(clock, 8, [{"hours": 0.125}, {"hours": 0.25}])
+    logged = []
+    for epoch, seconds in enumerate((10, 20)):
+        with clock.crafting():
+            time.now += 77  # before the epoch
+        callback.on_epoch_begin(epoch)
+        with clock.waiting():
+            time.now += 0.2 * seconds
+        callback.on_train_batch_end(0)
+        with clock.crafting():
+            time.now += 0.5 * seconds
+        callback.on_train_batch_end(1)
+        time.now += 0.3 * seconds
+        callback.on_train_batch_end(2)
+        time.now += 1000  # validation
+        logged.append({"loss": 1.0})
+        callback.on_epoch_end(epoch, logged[-1])
+    assert logged[0] == pytest.approx(
+        {"loss": 1.0, "images_per_second": 2.4, "waiting": 0.2, "crafting": 0.5, "hours": 0.25 + 10 / 3600}
+    )
+    assert logged[1] == pytest.approx(
+        {"loss": 1.0, "images_per_second": 1.2, "waiting": 0.2, "crafting": 0.5, "hours": 0.25 + 30 / 3600}
+    )
+
+
+def test_the_hours_of_a_fresh_run_begin_at_zero():
+    assert Throughput(Clock(), 8, []).hours == 0.0

@@ -1,0 +1,207 @@
+"""Pairs crafted while training: what they are, which are met when, and that any step can be the first."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_set import small_roles
+
+from hgd_tf.attacks import TRAINING_RECIPES, SignGradientAttack, bind
+from hgd_tf.data import CropShape, LabeledImages
+from hgd_tf.data.labeled_files import LabeledFile
+from hgd_tf.training import online
+from hgd_tf.training.clock import Clock
+from hgd_tf.training.online import POOL_ROUNDS, OnlinePairs
+
+RECIPE = TRAINING_RECIPES["light_mix"]
+ATTACKS = 7  # on two members: none, noise, FGSM on each and on both, and two iterative ones
+BATCH = 4
+ROUND = ATTACKS * BATCH
+SHAPE = CropShape(6, 1)
+
+
+@pytest.fixture(scope="module")
+def roles():
+    return small_roles()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Flat grey images: their crops say which they are; and there is room for epsilon 16 above and below."""
+    folder = tmp_path_factory.mktemp("photographs")
+    files = []
+    for number in range(10):
+        path = folder / f"{number}.png"
+        Image.fromarray(np.full((9, 12), 40 + 16 * number, np.uint8)).save(path)
+        files.append(LabeledFile(path, number % 5))
+    return files
+
+
+@pytest.fixture(scope="module")
+def make(files, roles):
+    """Makes `OnlinePairs`; the small networks are attacked, with the compiled attacks of the first."""
+    attackers = {}
+
+    def make(**changes) -> OnlinePairs:
+        options = {"batch_size": BATCH, "reuse": 1, "seed": 0, "clock": Clock(), **changes}
+        pairs = OnlinePairs(files, SHAPE, RECIPE, roles, **options)
+        for models, attacker in pairs._attackers.items():
+            pairs._attackers[models] = attackers.setdefault(models, attacker)
+        return pairs
+
+    return make
+
+
+@pytest.fixture
+def numbered(monkeypatch):
+    """In place of crops: round n's images have the value n, and their labels are their places; the rounds taken."""
+    taken = []
+
+    def crops(files, shape, batch_size, seed, first_batch=0):
+        for number in itertools.count(first_batch):
+            taken.append(number)
+            images = np.full((batch_size, shape.image_size, shape.image_size, shape.channels), number, np.uint8)
+            yield LabeledImages(images, np.arange(batch_size))
+
+    monkeypatch.setattr(online, "random_crops", crops)
+    return taken
+
+
+def batches_of(pairs: OnlinePairs, count: int, first_step: int = 0):
+    with contextlib.closing(pairs.batches(first_step)) as batches:
+        return list(itertools.islice(batches, count))
+
+
+def rounds_of(batch) -> np.ndarray:
+    return batch.clean[:, 0, 0, 0].astype(int)
+
+
+@pytest.fixture(scope="module")
+def pairs_by_attack(make):
+    """Attacked and clean images and labels of many pairs, by attack."""
+    batches = batches_of(make(), 60)
+    attack = np.concatenate([batch.attack for batch in batches])
+    arrays = [np.concatenate([getattr(batch, name) for batch in batches]) for name in ("attacked", "clean", "label")]
+    assert np.bincount(attack).min() >= 10 and attack.max() == ATTACKS - 1
+    return [tuple(array[attack == number] for array in arrays) for number in range(ATTACKS)]
+
+
+def test_attacked_images_are_integers_within_epsilon_16_of_the_clean_ones(pairs_by_attack):
+    largest = []
+    for attacked, clean, _ in pairs_by_attack:
+        np.testing.assert_array_equal(attacked, np.round(attacked))
+        largest.append(np.abs(attacked - clean).max(axis=(1, 2, 3)))
+    assert np.concatenate(largest).max() == 16
+    for distances in largest[1:]:
+        assert distances.min() >= 1
+        assert len(set(distances)) > 4
+
+
+def test_unattacked_pairs_are_identical(pairs_by_attack, roles):
+    assert bind(RECIPE, roles)[0].name == "no_op"
+    attacked, clean, _ = pairs_by_attack[0]
+    np.testing.assert_array_equal(attacked, clean)
+
+
+def test_noise_is_epsilon_up_or_down(pairs_by_attack, roles):
+    assert bind(RECIPE, roles)[1].name == "sign_noise"
+    attacked, clean, _ = pairs_by_attack[1]
+    noise = attacked - clean
+    epsilon = np.abs(noise).max(axis=(1, 2, 3), keepdims=True)
+    np.testing.assert_array_equal(np.abs(noise), np.broadcast_to(epsilon, noise.shape))
+    assert np.mean(noise > 0) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("number", range(2, ATTACKS))
+def test_a_pairs_attack_is_the_one_of_its_number(number, pairs_by_attack, roles):
+    """The crops are flat, so that a flip of the pair can only turn the attacked image around."""
+    bound = bind(RECIPE, roles)[number]
+    attacked, clean, _ = pairs_by_attack[number]
+    epsilon = np.abs(attacked - clean).max(axis=(1, 2, 3)).astype(np.int64)
+    expected = SignGradientAttack(bound.models)(clean, epsilon, bound.method)
+    differing = [np.mean(expected[:, :, ::step] != attacked, axis=(1, 2, 3)) for step in (1, -1)]
+    assert np.minimum(*differing).max() <= 1 / 36  # a sign may differ where a gradient is almost zero
+    assert 0 < np.sum(differing[0] > 0) < len(attacked)  # some were flipped
+
+
+def test_labels_are_those_of_the_crops(pairs_by_attack):
+    for _, clean, label in pairs_by_attack:
+        np.testing.assert_array_equal(label, (clean[:, 0, 0, 0] - 40) // 16 % 5)
+
+
+def test_an_attacks_number_is_that_of_its_part_of_a_round(make, numbered):
+    for batch in batches_of(make(), 30):
+        np.testing.assert_array_equal(batch.attack, batch.label // BATCH)
+        assert batch.attacked.shape == batch.clean.shape == (BATCH, 6, 6, 1)
+        assert [part.dtype for part in batch] == [np.float32, np.float32, np.int64, np.int64]
+
+
+@pytest.mark.parametrize("first_step", [1, ATTACKS - 1, ATTACKS, 3 * ATTACKS + 2])
+def test_a_step_is_the_same_wherever_training_starts(make, first_step):
+    whole = batches_of(make(), 3 * ATTACKS + 6)
+    resumed = batches_of(make(), 4, first_step)
+    for batch, expected in zip(resumed, whole[first_step:]):
+        for part, other in zip(batch, expected):
+            np.testing.assert_array_equal(part, other)
+    assert len(resumed) == 4
+
+
+def test_another_seed_gives_other_pairs(make):
+    first, second = (batches_of(make(seed=seed), 1)[0] for seed in (0, 1))
+    assert not np.array_equal(first.attacked, second.attacked)
+    assert not np.array_equal(first.attack, second.attack)
+
+
+@pytest.mark.parametrize("reuse", [1, 3])
+def test_a_round_comes_when_the_pairs_of_one_were_drawn_so_often(make, numbered, reuse):
+    """A round's 28 pairs last for 7 steps of 4, times `reuse`."""
+    steps = 10 * ATTACKS * reuse
+    with contextlib.closing(make(reuse=reuse).batches(0)) as batches:
+        for step in range(steps):
+            batch = next(batches)
+            newest = POOL_ROUNDS - 1 + step // (ATTACKS * reuse)
+            assert numbered == list(range(newest + 1))
+            assert newest - POOL_ROUNDS < rounds_of(batch).min() <= rounds_of(batch).max() <= newest
+    drawn, crafted = steps * BATCH, (len(numbered) - POOL_ROUNDS + 1) * ROUND
+    assert drawn / crafted == reuse
+
+
+def test_every_round_of_the_pool_is_drawn_from(make, numbered):
+    batches = batches_of(make(reuse=9), 9 * ATTACKS)
+    assert set(np.concatenate([rounds_of(batch) for batch in batches])) == set(range(POOL_ROUNDS))
+    assert set(np.concatenate([batch.label for batch in batches])) == set(range(ROUND))
+
+
+def test_no_pair_is_twice_in_a_batch(make, numbered):
+    for batch in batches_of(make(reuse=9), 50):
+        assert len(set(zip(rounds_of(batch), batch.label))) == BATCH
+
+
+def test_resuming_takes_up_the_rounds_that_are_still_drawn_from(make, numbered):
+    batches_of(make(), 1, first_step=5 * ATTACKS + 3)
+    assert numbered == list(range(5, 5 + POOL_ROUNDS))
+
+
+def test_the_clock_is_told_of_crafting_that_training_waits_for(make, numbered):
+    clock = Clock()
+    with contextlib.closing(make(clock=clock).batches(0)) as batches:
+        for _ in range(ATTACKS):
+            next(batches)
+        waiting, crafting = clock.read_and_reset()
+        assert waiting > 0 and crafting == 0  # the first rounds come before training
+        next(batches)
+        assert clock.read_and_reset()[1] > 0
+
+
+def test_the_dataset_has_the_batches(make):
+    expected = batches_of(make(), 3, first_step=9)
+    data = make().dataset(9)
+    for batch, other in zip(data.take(3), expected):
+        assert type(batch) is type(other)
+        for part, array in zip(batch, other):
+            np.testing.assert_array_equal(part, array)
+    assert [tuple(spec.shape) for spec in data.element_spec] == [(BATCH, 6, 6, 1)] * 2 + [(BATCH,)] * 2

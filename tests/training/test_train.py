@@ -1,0 +1,304 @@
+"""Whole runs on photographs, crafted online: interrupted or not, from other weights, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from hgd_tf.defenses import Defense, load_defense, save_defense
+from hgd_tf.denoisers import dunet
+from hgd_tf.errors import HgdError, RunError
+from hgd_tf.targets import load_target
+from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
+from hgd_tf.training.callbacks import TrainingState
+
+networks = sys.modules["hgd_tf.denoisers.dunet"]
+training = sys.modules["hgd_tf.training.train"]
+EPOCHS, STEPS, WARMUP = 3, 4, 2
+RATE, MOMENTUM = 0.02, 0.9
+TIMES = {"images_per_second", "waiting", "crafting", "hours"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_convolutions():
+    """Two levels of one convolution each: compiled in a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "FEEDFORWARD", ((1, 64), (1, 128)))
+        patch.setattr(networks, "FEEDBACK", ((1, 64),))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        path = folder / "photographs" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(8, 8), dtype=np.uint8)).resize((40, 36)).save(path)
+    small_classifier().save(folder / "target.keras")
+    return folder
+
+
+def small_classifier() -> tf.keras.Model:
+    """Of 17x17 images, an odd side: attacked and compiled in a moment."""
+    tf.keras.utils.set_random_seed(1)
+    images = tf.keras.Input((17, 17, 1))
+    x = tf.keras.layers.Conv2D(6, 3, strides=2, activation="tanh", name="top")(images)
+    return tf.keras.Model(images, tf.keras.layers.Dense(5)(tf.keras.layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.fixture(scope="module")
+def config(folder) -> TrainConfig:
+    return TrainConfig(
+        ExperimentConfig(
+            target=str(folder / "target.keras"),
+            feature_layer="top",
+            input_range=(0.0, 1.0),
+            members=("target",),
+            holdout="target",
+            ens_target=None,
+            photographs=str(folder / "photographs"),
+        ),
+        width=1 / 64,
+        block_size=2,
+        recipe="light_mix",
+        craft="online",
+        reuse=1,
+        batch_size=5,
+        learning_rate=RATE,
+        schedule="cosine",
+        warmup_steps=WARMUP,
+        ema=MOMENTUM,
+        epochs=EPOCHS,
+        steps_per_epoch=STEPS,
+        strategy="one_device",
+    )
+
+
+def on_mini(config: TrainConfig, **changes) -> TrainConfig:
+    """The same with a target of the package."""
+    changes = {"target": "mini_inception", "feature_layer": None, **changes}
+    return dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, **changes))
+
+
+class Interrupting:
+    """Stands for Ctrl-C after an epoch's state is kept."""
+
+    def __init__(self, epoch: int):
+        self.epoch = epoch
+        self.keep = TrainingState.on_epoch_end
+
+    def __get__(self, state, kind=None):
+        def on_epoch_end(epoch, logs=None):
+            self.keep(state, epoch, logs)
+            if epoch == self.epoch:
+                raise KeyboardInterrupt
+
+        return on_epoch_end
+
+
+def train(config: TrainConfig, run: Path) -> Path:
+    """As a process of its own would: Keras numbers its layers from the first on, which orders sums of gradients."""
+    tf.keras.backend.clear_session()
+    train_denoiser(config, run, run.parent / "sets")
+    return run
+
+
+@pytest.fixture(scope="module")
+def unbroken(config, folder) -> Path:
+    return train(config, folder / "unbroken")
+
+
+class Interrupted(NamedTuple):
+    """A run that was interrupted: its folder, its log, the saved denoiser's weights and the state's variables."""
+
+    run: Path
+    log: list[dict[str, float]]
+    saved: list[np.ndarray]
+    state: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def interrupted(config, folder) -> Interrupted:
+    """After its first epoch, between two rounds of attacks."""
+    run = folder / "resumed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingState, "on_epoch_end", Interrupting(0))
+        with contextlib.suppress(KeyboardInterrupt):
+            train(config, run)
+    saved = [variable.numpy() for variable in load_defense(run).denoiser.trainable_variables]
+    return Interrupted(run, rows(run), saved, variables(run))
+
+
+@pytest.fixture(scope="module")
+def resumed(config, interrupted) -> Path:
+    assert len(interrupted.log) == 1
+    return train(config, interrupted.run)
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    with open(run / "log.csv", newline="", encoding="utf-8") as lines:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+
+
+def variables(run: Path) -> dict[str, np.ndarray]:
+    """Every variable in the last state of a run."""
+    name = json.loads((run / "state" / "state.json").read_text())["checkpoint"]
+    reader = tf.train.load_checkpoint(str(run / "state" / name))
+    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in key}
+
+
+def test_a_resumed_run_ends_with_the_variables_of_an_unbroken_one(unbroken, resumed):
+    """Denoiser, Adam's moments, averaged weights, iterations."""
+    expected, received = variables(unbroken), variables(resumed)
+    assert expected.keys() == received.keys()
+    assert len(expected) > 45
+    for key, value in expected.items():
+        np.testing.assert_array_equal(received[key], value, err_msg=key)
+
+
+def test_a_resumed_run_saves_the_denoiser_of_an_unbroken_one(unbroken, resumed):
+    weights = [load_defense(run).denoiser.get_weights() for run in (unbroken, resumed)]
+    assert len(weights[0]) == 16
+    for one, other in zip(*weights):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_resumed_run_logs_the_losses_and_rates_of_an_unbroken_one(unbroken, resumed):
+    logs = [[{k: v for k, v in row.items() if k not in TIMES} for row in rows(run)] for run in (unbroken, resumed)]
+    assert logs[0] == logs[1]
+    assert len({row["loss"] for row in logs[0]}) == len(logs[0]) == EPOCHS
+
+
+def test_the_rate_is_the_cosines_at_each_epochs_last_step(unbroken):
+    steps = np.arange(1, EPOCHS + 1) * STEPS
+    expected = RATE * (1 + np.cos(np.pi * (steps - WARMUP) / (EPOCHS * STEPS - WARMUP))) / 2
+    assert [row["lr"] for row in rows(unbroken)] == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_epochs_times_are_logged(resumed):
+    logs = rows(resumed)
+    assert all(row["images_per_second"] > 0 for row in logs)
+    seconds = [STEPS * 5 / row["images_per_second"] for row in logs]
+    assert [row["hours"] for row in logs] == pytest.approx(np.cumsum(seconds) / 3600)
+
+
+def test_the_averaged_weights_are_saved_and_the_last_ones_trained_on(interrupted):
+    """The state has both: the averages among the optimizer's variables."""
+
+    def in_state(weight: np.ndarray, part: str) -> bool:
+        values = [value for key, value in interrupted.state.items() if key.startswith(part)]
+        assert len(values) > 10
+        return any(np.array_equal(weight, value) for value in values)
+
+    assert len(interrupted.saved) == 10
+    for weight in interrupted.saved:
+        assert in_state(weight, "optimizer/_variables/")
+        assert not in_state(weight, "denoiser/")
+
+
+def test_the_saved_denoiser_is_in_float32_and_folds_pixels(unbroken):
+    model = load_defense(unbroken).denoiser
+    head = model.get_layer("head")
+    assert (head.filters, head.compute_dtype) == (4, "float32")
+    assert model.input_shape == (None, None, None, 1)
+
+
+# --- starting from other weights ---
+
+
+@pytest.fixture(scope="module")
+def other(folder) -> tuple[Path, list[np.ndarray]]:
+    """A defence with random weights."""
+    tf.keras.utils.set_random_seed(7)
+    denoiser = dunet(1 / 64, 1, block_size=2)
+    save_defense(Defense(denoiser, load_target("mini_inception")), folder / "other")
+    return folder / "other", denoiser.get_weights()
+
+
+class Stopped(Exception):
+    """Nothing more of the run is wanted."""
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Trains up to the untrained model; that model."""
+
+    def made(config: TrainConfig, run: Path):
+        found = []
+
+        def stop(model, *rest):
+            found.append(model)
+            raise Stopped
+
+        monkeypatch.setattr(training, "_fit", stop)
+        with contextlib.suppress(Stopped):
+            train(config, run)
+        return found[0]
+
+    return made
+
+
+def test_training_starts_from_another_defences_weights(config, other, made, tmp_path):
+    path, weights = other
+    model = made(dataclasses.replace(config, init_from=str(path)), tmp_path / "run")
+    for received, expected in zip(model.denoiser.get_weights(), weights):
+        np.testing.assert_array_equal(received, expected)
+    trainable = model.denoiser.trainable_variables
+    averages = [variable for variable in model.optimizer.variables if "average" in variable.name]
+    assert len(averages) == len(trainable)
+    for average, variable in zip(averages, trainable):
+        np.testing.assert_array_equal(average, variable)
+    fresh = made(config, tmp_path / "fresh")
+    assert np.any(fresh.denoiser.get_weights()[0] != weights[0])
+
+
+def test_bfloat16_is_of_the_denoiser_and_of_the_target_that_guides(config, made, tmp_path):
+    model = made(dataclasses.replace(on_mini(config), precision="bfloat16"), tmp_path / "run")
+    assert model.denoiser.get_layer("head").compute_dtype == "bfloat16"
+    computing = {layer.compute_dtype for layer in model.guide.network.layers if layer.weights}
+    assert computing == {"bfloat16"}
+    assert {layer.compute_dtype for layer in model.target.network.layers if layer.weights} == {"float32"}
+
+
+@pytest.mark.parametrize("changes", [{"width": 1 / 32}, {"denoiser": "dae"}, {"block_size": 1}], ids=str)
+def test_weights_of_another_network_are_refused(config, other, tmp_path, changes):
+    path, _ = other
+    changed = dataclasses.replace(config, init_from=str(path), **changes)
+    with pytest.raises(RunError, match=r"^--init_from=.*other holds a denoiser of another architecture or width$"):
+        train(changed, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"guidance": "label"}, r"--guidance=label needs the true classes: --labels"),
+        ({"strategy": "mirrored"}, r"--craft=online trains on one device: --strategy=one_device"),
+        ({"craft": "stored", "batch_size": 103}, r"--batch_size=103 is more than the 102 pairs there are"),
+        ({"craft": "stored", "train_images": 3, "batch_size": 19}, r"--batch_size=19 is more than the 18 pairs"),
+        ({"init_from": "absent"}, r"absent holds no defense"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(config, tmp_path, changes, message):
+    with pytest.raises(HgdError, match=message):
+        train(dataclasses.replace(config, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_online_crafting_of_other_images_is_refused(config, tmp_path):
+    with pytest.raises(HgdError, match=r"--craft=online takes crops of photographs: --photographs=DIR"):
+        train(on_mini(config, photographs=None), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
