@@ -3,6 +3,7 @@
 from hgd_tf.evaluation.columns import COLUMNS
 from hgd_tf.evaluation.compare import evaluate_run, evaluate_runs
 from hgd_tf.evaluation.evaluate import DefenseResult, TestSets, evaluate_defense
+from hgd_tf.evaluation.perturbation import gaussian_noise_like, perturbation_levels
 from hgd_tf.evaluation.report import Results, save_results, table
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "evaluate_defense",
     "evaluate_run",
     "evaluate_runs",
+    "gaussian_noise_like",
+    "perturbation_levels",
     "save_results",
     "table",
 ]

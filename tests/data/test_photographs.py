@@ -139,17 +139,20 @@ def test_classes_come_from_a_table_or_from_folders(folder, tmp_path):
         assert len(splits.train_files) == 17
 
 
-def test_the_classes_are_those_of_all_parts(tmp_path):
-    """One file of 20 has class 9, wherever the split puts it; -1 is none."""
-    for number in range(COUNT):
-        write(tmp_path / "photos" / str(9 if number == 4 else 2) / f"{number}.png", np.full((5, 5), tone(number)))
-        write(tmp_path / "plain" / f"{number}.png", np.full((5, 5), tone(number)))
+def test_the_classes_are_those_of_all_parts(folder, tmp_path):
+    """One file has class 9, to train on or to validate on; -1 is none."""
     write(tmp_path / "tests" / "11" / "a.png", np.full((5, 5), 1))
-    splits = load_photographs(tmp_path / "photos", None, None, GREY)
-    assert 9 in {file.label for file in splits.train_files}
-    assert splits.classes == 10
-    assert load_photographs(tmp_path / "photos", None, tmp_path / "tests", GREY).classes == 12
-    assert load_photographs(tmp_path / "plain", None, None, GREY).classes == 0
+    table, trained_on = folder.parent / "nine.csv", []
+    for nine in (4, 5):
+        labels = [9 if number == nine else 2 for number in range(COUNT)]
+        rows = [f"{folder.name}/{number:02}.png,{label}" for number, label in enumerate(labels)]
+        table.write_text("\n".join(["file,label", *rows, ""]))
+        splits = load_photographs(folder, table, None, GREY)
+        assert splits.classes == 10
+        trained_on.append(9 in {file.label for file in splits.train_files})
+    assert sorted(trained_on) == [False, True]
+    assert load_photographs(folder, None, tmp_path / "tests", GREY).classes == 12
+    assert load_photographs(folder, None, None, GREY).classes == 0
 
 
 def test_test_images_are_those_of_their_own_folder(folder, tmp_path):

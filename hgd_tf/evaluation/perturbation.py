@@ -1,0 +1,47 @@
+"""How far a perturbation of the image grows on its way through the target (section 5.1, Figure 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from hgd_tf.targets import Target
+
+IMAGE = "image"
+
+
+def layers_of(target: Target) -> list[str]:
+    """The names of the target's convolutions, in the order of the forward pass, and `logits`."""
+    convolutions = [layer.name for layer in target.network.layers if isinstance(layer, tf.keras.layers.Conv2D)]
+    return [*convolutions, "logits"]
+
+
+def perturbation_levels(target: Target, clean: Any, perturbed: Any) -> dict[str, float]:
+    """E_l(x, x') = |f_l(x') - f_l(x)|₁ / |f_l(x)|₁ of every layer, averaged over the images (section 5.1).
+
+    Args:
+      target: the classifier.
+      clean, perturbed: x and x', (N, H, W, C), uint8 or float32 in [0, 255].
+
+    Returns:
+      The level at the `image` itself, then at each of `layers_of(target)`.
+    """
+    names = layers_of(target)
+    sums = {name: 0.0 for name in (IMAGE, *names)}
+    for one_clean, one_perturbed in zip(np.asarray(clean, np.float32), np.asarray(perturbed, np.float32)):
+        pair = np.stack([one_clean, one_perturbed])
+        maps = {IMAGE: pair, **target.layer_outputs(pair, names)}
+        for name, (before, after) in maps.items():
+            sums[name] += float(tf.reduce_sum(tf.abs(after - before)) / tf.reduce_sum(tf.abs(before)))
+    return {name: total / len(clean) for name, total in sums.items()}
+
+
+def gaussian_noise_like(clean: Any, perturbed: Any, seed: int) -> np.ndarray:
+    """The clean images with Gaussian noise whose L2 norm is that of each perturbation; float32, unclipped."""
+    clean = np.asarray(clean, np.float32)
+    noise = np.random.default_rng(seed).normal(size=clean.shape).astype(np.float32)
+    axes = (1, 2, 3)
+    wanted = np.sqrt(np.sum((np.asarray(perturbed, np.float32) - clean) ** 2, axis=axes, keepdims=True))
+    return clean + noise * wanted / np.sqrt(np.sum(noise**2, axis=axes, keepdims=True))
