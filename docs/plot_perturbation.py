@@ -2,7 +2,7 @@
 
     python docs/plot_perturbation.py efficientnet_lite0_lgd DIR docs/perturbation.png
 
-The first 30 images of DIR (the paper's number), attacked by IFGSM₄ with epsilon 16 on the target and EfficientNet-Lite1;
+The first 30 images of DIR (the paper's number), attacked by IFGSM₄ with epsilon 16 on the target and Lite1 together;
 with Gaussian noise of the same L2 norm; and denoised. Beside the picture go the levels as JSON.
 """
 

@@ -53,7 +53,7 @@ class PhotographSplits(Splits):
 
 
 def load_photographs(
-    photographs: Union[str, Path],
+    photographs: Union[str, Path, None],
     labels: Union[str, Path, None],
     test_dir: Union[str, Path, None],
     shape: CropShape,
@@ -61,7 +61,8 @@ def load_photographs(
     """Splits a folder of photographs at random: 15 % of them, at most 1000, to validate on, the others to train on.
 
     Args:
-      photographs: a folder of image files, or of one folder a class, as in `labeled_files`.
+      photographs: a folder of image files, or of one folder a class, as in `labeled_files`. None: there are test images
+        only.
       labels: table of the classes, as in `labeled_files`. None, and no folders: the classes are unknown, -1.
       test_dir: likewise of classified images, to test on. None: there are none.
       shape: to which whole images are resized.
@@ -69,15 +70,17 @@ def load_photographs(
     Raises:
       DataError: a folder or table is missing, too few of the files are images, or a test image's class is unknown.
     """
+    test_files = [] if test_dir is None else labeled_files(test_dir, labels)
+    if photographs is None:
+        return PhotographSplits(Path(test_dir or "").name, [], shape, _read([], shape), _read(test_files, shape))
     root = Path(photographs)
     files = labeled_files(root, labels) if labels is not None or _has_folders(root) else unlabeled_files(root)
     count = min(round(VALIDATION_SHARE * len(files)), MOST_VALIDATION)
     if count == 0:
         raise DataError(f"{root}: expected at least {round(0.5 / VALIDATION_SHARE) + 1} images, received {len(files)}")
     shuffled = [files[number] for number in np.random.default_rng(SPLIT_SEED).permutation(len(files))]
-    test_files = [] if test_dir is None else labeled_files(test_dir, labels)
     validation, test = _read(shuffled[:count], shape), _read(test_files, shape)
-    return PhotographSplits(Path(test_dir or photographs).name, shuffled[count:], shape, validation, test)
+    return PhotographSplits(Path(test_dir or root).name, shuffled[count:], shape, validation, test)
 
 
 def _has_folders(root: Path) -> bool:

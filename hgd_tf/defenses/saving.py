@@ -56,6 +56,14 @@ def shipped_defenses() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{DEFENSE_FILE}")))
 
 
+def defense_directory(name_or_directory: Union[str, Path]) -> Path:
+    """The folder itself; or, where there is no such folder, that of the shipped defense of that name."""
+    directory = Path(name_or_directory)
+    if not directory.exists() and str(name_or_directory) in shipped_defenses():
+        return SHIPPED / name_or_directory
+    return directory
+
+
 def load_defense(name_or_directory: Union[str, Path]) -> Defense:
     """Loads what `save_defense` or a training run wrote, or a defense that comes with the package.
 
@@ -67,9 +75,7 @@ def load_defense(name_or_directory: Union[str, Path]) -> Defense:
       RunError: the folder or a file in it is missing or damaged.
       TargetError: the target cannot be loaded.
     """
-    directory = Path(name_or_directory)
-    if not directory.exists() and str(name_or_directory) in shipped_defenses():
-        directory = SHIPPED / name_or_directory
+    directory = defense_directory(name_or_directory)
     missing = [name for name in (DEFENSE_FILE, DENOISER_FILE) if not (directory / name).is_file()]
     if missing:
         raise RunError(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Union
+from types import MappingProxyType
+from typing import Any, Union
 
 from tqdm import tqdm
 
 from hgd_tf.defenses import Defense, load_defense
+from hgd_tf.defenses.saving import defense_directory
 from hgd_tf.denoisers import gaussian, median, rescaled
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation.evaluate import craft_test_sets, evaluate_defense, image_count
@@ -77,20 +80,30 @@ def evaluate_run(run_dir: Union[str, Path], experiment: Experiment, config: Expe
 
 
 def evaluate_runs(
-    run_dirs: Sequence[Union[str, Path]], output_dir: Union[str, Path], sets_dir: Union[str, Path]
+    runs: Sequence[Union[str, Path]],
+    output_dir: Union[str, Path],
+    sets_dir: Union[str, Path],
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """One table over several training runs of the same experiment; saves it in `output_dir` and returns it.
+
+    Args:
+      runs: their folders, or names of shipped defenses.
+      output_dir: of the results.
+      sets_dir: of the attacked images.
+      changes: fields of `ExperimentConfig` that replace the runs' own; with a `test_dir`, runs may be unfinished.
 
     Raises:
       RunError: the runs' networks, images or seeds differ.
     """
-    configs = [read_config(run_dir).experiment for run_dir in run_dirs]
+    run_dirs = [defense_directory(run) for run in runs]
+    configs = [dataclasses.replace(read_config(run_dir).experiment, **changes) for run_dir in run_dirs]
     for run_dir, config in zip(run_dirs, configs):
         if config != configs[0]:
             raise RunError(
                 f"{run_dir} is of another experiment than {run_dirs[0]}: target, members, images and seed must agree"
             )
-        if not is_finished(Path(run_dir)):
+        if "test_dir" not in changes and not is_finished(run_dir):
             raise RunError(f"{run_dir} holds an unfinished run: the command that started it goes on with it")
     experiment = load_experiment(configs[0], sets_dir)
     return _evaluate(run_dirs, experiment, configs[0], Path(output_dir))

@@ -45,7 +45,7 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
 
     roles = assign_roles(target, config.members, config.holdout, target_name=config.target, load=load)
     ens_target = load(config.ens_target) if config.ens_target else None
-    if config.photographs is None:
+    if config.photographs is None and config.test_dir is None:
         splits = load_splits(config.data_dir, target.image_size, target.channels)
     else:
         shape = CropShape(target.image_size, target.channels)
@@ -58,6 +58,8 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
 
 def _labeled_by(target: Target, part: LabeledImages) -> LabeledImages:
     """With the target's own answer where the class is unknown: accuracy is then agreement with the clean image's."""
+    if not len(part.labels):
+        return part
     predicted = target.network.predict(part.images.astype(np.float32), batch_size=16, verbose=0)["logits"].argmax(
         axis=-1
     )

@@ -63,9 +63,10 @@ def _pair_count(attacked_set: AttackedSet) -> int:
 def _pair_reader(attacked_set: AttackedSet):
     """From pair numbers (B,) to a `Batch`; pair p is attack p // N on image p % N."""
     images = len(attacked_set.clean.labels)
-    attacked = tf.constant(attacked_set.attacked)
-    clean = tf.constant(attacked_set.clean.images)
-    labels = tf.constant(attacked_set.clean.labels)
+    with tf.device("CPU:0"):  # where tf.data reads them; the default is the first GPU, which may lack the room
+        attacked = tf.constant(attacked_set.attacked)
+        clean = tf.constant(attacked_set.clean.images)
+        labels = tf.constant(attacked_set.clean.labels)
 
     def read(numbers: tf.Tensor) -> Batch:
         attack, image = numbers // images, numbers % images

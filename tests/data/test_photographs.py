@@ -231,6 +231,11 @@ def test_a_batch_depends_on_files_seed_and_number_alone(kind, first_batch, reque
     assert not same(whole[:1], whole[1:2])
 
 
+def test_the_boxes_depend_on_the_seed(ramps):
+    """Of a single file: there is no order to differ."""
+    assert not same(*(taken(ramps[:1], 2, seed=seed, shape=COLOUR) for seed in (3, 4)))
+
+
 def test_crops_have_the_promised_area_and_stretch_and_half_are_flipped(ramps):
     """Of a ramp resized to 6 pixels, the second and the fifth are half of the crop's side apart."""
     images = np.concatenate([batch.images for batch in taken(ramps, 10, 30, shape=COLOUR)]).astype(float)

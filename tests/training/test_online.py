@@ -58,13 +58,15 @@ def make(files, roles):
 
 @pytest.fixture
 def numbered(monkeypatch):
-    """In place of crops: round n's images have the value n, and their labels are their places; the rounds taken."""
+    """In place of crops: round n's images are n in their left half and 100 + n in their right, their labels are their
+    places; the rounds taken."""
     taken = []
 
     def crops(files, shape, batch_size, seed, first_batch=0):
         for number in itertools.count(first_batch):
             taken.append(number)
             images = np.full((batch_size, shape.image_size, shape.image_size, shape.channels), number, np.uint8)
+            images[:, :, shape.image_size // 2 :] += 100
             yield LabeledImages(images, np.arange(batch_size))
 
     monkeypatch.setattr(online, "random_crops", crops)
@@ -77,7 +79,7 @@ def batches_of(pairs: OnlinePairs, count: int, first_step: int = 0):
 
 
 def rounds_of(batch) -> np.ndarray:
-    return batch.clean[:, 0, 0, 0].astype(int)
+    return batch.clean[:, 0, (0, -1), 0].min(axis=1).astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,14 @@ def test_an_attacks_number_is_that_of_its_part_of_a_round(make, numbered):
         np.testing.assert_array_equal(batch.attack, batch.label // BATCH)
         assert batch.attacked.shape == batch.clean.shape == (BATCH, 6, 6, 1)
         assert [part.dtype for part in batch] == [np.float32, np.float32, np.int64, np.int64]
+
+
+def test_both_images_of_a_pair_are_flipped_alike(make, numbered):
+    batches = batches_of(make(), 50)
+    attacked, clean = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("attacked", "clean"))
+    assert np.abs(attacked - clean).max() <= 16  # the halves are 100 apart
+    flipped = clean[:, 0, 0, 0] > clean[:, 0, -1, 0]
+    assert 65 < flipped.sum() < 135  # of 200: 100 ± 5 standard deviations
 
 
 @pytest.mark.parametrize("first_step", [1, ATTACKS - 1, ATTACKS, 3 * ATTACKS + 2])

