@@ -23,6 +23,17 @@ from hgd_tf.targets.published import CONVERTED
 ROOT = Path(__file__).parents[1]
 NETWORKS = ("inception_v3", "inception_resnet_v2", "resnet_v2_50", "inception_v4", "ens3_adv_inception_v3")
 CLASSES = ("n01440764", "n01443537")
+# `python -m hgd_tf.train`, but for the adaptive attack, of one step instead of 20, which saves a quarter of the time.
+COMMAND = """
+import sys
+
+from hgd_tf import cli
+from hgd_tf.attacks import METHODS
+from hgd_tf.train import main
+
+sys.modules["hgd_tf.evaluation.evaluate"].ADAPTIVE = METHODS["fgsm"]
+cli.run(main)
+"""
 PARAMETERS = 11_033_984  # of the paper's denoiser
 SMALL = [
     "--batch_size=2",
@@ -58,7 +69,7 @@ def run(tmp_path_factory):
     """The run's folder. The weights, 0.7 GiB, are not kept."""
     folder = tmp_path_factory.mktemp("paper")
     write_images(folder / "images")
-    command = [sys.executable, "-m", "hgd_tf.train", "--flagfile=paper.flags", *SMALL]
+    command = [sys.executable, "-c", COMMAND, "--flagfile=paper.flags", *SMALL]
     folders = [f"--data_dir={folder}/images", f"--run_dir={folder}/run", f"--sets_dir={folder}/sets"]
     with tempfile.TemporaryDirectory() as weights:
         write_weights(Path(weights))

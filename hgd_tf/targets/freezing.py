@@ -87,7 +87,7 @@ def bfloat16_copy(network: tf.keras.Model) -> tf.keras.Model:
         kind, config = type(layer), layer.get_config()
         if _admits_quick_depthwise_gradient(layer):
             kind = InputGradientDepthwiseConv2D
-        if kind is not layers.InputLayer:
+        if kind not in (layers.InputLayer, layers.Rescaling):  # pixels above 128 would be rounded to whole ones
             config["dtype"] = "mixed_bfloat16"
         return kind.from_config(config)
 
