@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hgd_tf.data.images import CropBox, decode_image
-from hgd_tf.data.labeled_files import LabeledFile, labeled_files, unlabeled_files
+from hgd_tf.data.labeled_files import UNKNOWN, LabeledFile, labeled_files, unlabeled_files
 from hgd_tf.data.splits import LabeledImages, Splits
 from hgd_tf.errors import DataError
 
@@ -46,7 +46,7 @@ class PhotographSplits(Splits):
 
     @property
     def classes(self) -> int:
-        return max(super().classes, 1 + max(file.label for file in self.train_files))
+        return max(super().classes, 1 + max((file.label for file in self.train_files), default=UNKNOWN))
 
     def train_images(self, count: Optional[int] = None) -> LabeledImages:
         return _read(self.train_files[:count], self.shape)

@@ -8,6 +8,7 @@ and the file is deflated: 1.7 bytes a parameter instead of 4. Beside it go the r
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -19,10 +20,11 @@ from hgd_tf import cli
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, load_defense, save_defense
 from hgd_tf.errors import RunError
-from hgd_tf.files import replacing
+from hgd_tf.files import replacing, write_json
+from hgd_tf.training.run_directory import CONFIG_FILE, LOG_FILE
 
 KERNEL_RANK = 4
-RECORDS = ("config.json", "log.csv")
+PLACES = ("photographs", "labels", "test_dir", "data_dir")
 
 
 def ship(run_dir: Path, directory: Path) -> None:
@@ -34,9 +36,19 @@ def ship(run_dir: Path, directory: Path) -> None:
     defense = load_defense(run_dir)
     save_defense(Defense(rounded(defense.denoiser), defense.target), directory)
     deflate(directory / DENOISER_FILE)
-    for name in RECORDS:
-        if (run_dir / name).is_file():
-            shutil.copyfile(run_dir / name, directory / name)
+    if (run_dir / LOG_FILE).is_file():
+        shutil.copyfile(run_dir / LOG_FILE, directory / LOG_FILE)
+    if (run_dir / CONFIG_FILE).is_file():
+        write_json(directory / CONFIG_FILE, _without_places(json.loads((run_dir / CONFIG_FILE).read_text("utf-8"))))
+
+
+def _without_places(config: dict) -> dict:
+    """A run's configuration that says what its folders are called, not where they lay."""
+    experiment = {
+        name: str(Path(*Path(value).parts[-2:])) if name in PLACES and value else value
+        for name, value in config["experiment"].items()
+    }
+    return {**config, "experiment": experiment}
 
 
 def rounded(denoiser: tf.keras.Model) -> tf.keras.Model:

@@ -35,7 +35,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     tf.keras.utils.set_random_seed(0)
     save_defense(Defense(dunet(0.125, channels=1, block_size=2), load_target("mini_inception")), folder)
-    (folder / "config.json").write_text("{}")
+    config = {"experiment": {"photographs": "/home/somebody/imagenet/train", "seed": 3}, "width": 0.125}
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "log.csv").write_text("epoch\n0\n")
     return folder
 
@@ -55,7 +56,9 @@ def test_a_shipped_defense_is_small_and_says_what_it_is(name):
     card = (folder / "README.md").read_text(encoding="utf-8")
     for word in ("Adaptive", "oblivious", "seed", "python -m hgd_tf.train"):
         assert word in card, word
-    assert json.loads((folder / "results.json").read_text())["test_images"] == 650
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert results["accuracy"].keys() == {"none", "median", "gaussian", "logits"}
+    assert results["accuracy"]["logits"]["white_eps4"] > results["accuracy"]["none"]["white_eps4"]
 
 
 @every_defense
@@ -87,6 +90,8 @@ def test_a_shipped_defense_answers_almost_as_the_run_in_half_the_bytes(run, tmp_
     one, other = (load_defense(folder)(images())["logits"] for folder in (run, tmp_path / "shipped"))
     np.testing.assert_allclose(other, one, rtol=0.05, atol=0.05 * np.abs(one).max())
     assert (tmp_path / "shipped/log.csv").read_text() == "epoch\n0\n"
+    config = json.loads((tmp_path / "shipped/config.json").read_text())
+    assert config == {"experiment": {"photographs": "imagenet/train", "seed": 3}, "width": 0.125}
 
 
 def test_shipping_what_is_no_run_is_an_error_that_names_the_shipped_ones(tmp_path):
