@@ -49,7 +49,7 @@ def draw(by_kind: dict[str, dict[str, float]], title: str):
     for kind, by_layer in by_kind.items():
         axes.plot(range(len(by_layer)), list(by_layer.values()), color=STYLES[kind], label=kind, marker=".")
     last = len(next(iter(by_kind.values()))) - 1
-    axes.set(xlabel="layer: 0 the image, then every convolution, last the logits", ylabel="perturbation level E_l")
+    axes.set(xlabel="layer: 0 the image, then every full convolution, last the logits", ylabel="perturbation level E_l")
     axes.set(title=title, xlim=(0, last), ylim=(0, None))
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)

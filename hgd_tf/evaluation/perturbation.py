@@ -13,7 +13,7 @@ IMAGE = "image"
 
 
 def layers_of(target: Target) -> list[str]:
-    """The names of the target's convolutions, in the order of the forward pass, and `logits`."""
+    """The names of the target's convolutions but depthwise ones, in the order of the forward pass, and `logits`."""
     convolutions = [layer.name for layer in target.network.layers if isinstance(layer, tf.keras.layers.Conv2D)]
     return [*convolutions, "logits"]
 
