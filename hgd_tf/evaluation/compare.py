@@ -11,7 +11,7 @@ from typing import Any, Union
 from tqdm import tqdm
 
 from hgd_tf.defenses import Defense, load_defense
-from hgd_tf.defenses.saving import defense_directory
+from hgd_tf.defenses.saving import SHIPPED, defense_directory
 from hgd_tf.denoisers import gaussian, median, rescaled
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation.evaluate import craft_test_sets, evaluate_defense, image_count
@@ -94,7 +94,7 @@ def evaluate_runs(
       changes: fields of `ExperimentConfig` that replace the runs' own; with a `test_dir`, runs may be unfinished.
 
     Raises:
-      RunError: the runs' networks, images or seeds differ.
+      RunError: the runs' networks, images or seeds differ, or a shipped defense is to be tested on its run's images.
     """
     run_dirs = [defense_directory(run) for run in runs]
     configs = [dataclasses.replace(read_config(run_dir).experiment, **changes) for run_dir in run_dirs]
@@ -103,6 +103,8 @@ def evaluate_runs(
             raise RunError(
                 f"{run_dir} is of another experiment than {run_dirs[0]}: target, members, images and seed must agree"
             )
+        if "test_dir" not in changes and run_dir.parent == SHIPPED:
+            raise RunError(f"{run_dir.name} comes without the images of its training: expected --test_dir=DIR of yours")
         if "test_dir" not in changes and not is_finished(run_dir):
             raise RunError(f"{run_dir} holds an unfinished run: the command that started it goes on with it")
     experiment = load_experiment(configs[0], sets_dir)

@@ -17,7 +17,8 @@ from hgd_tf import evaluation
 from hgd_tf.attacks import SignGradientAttack
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages, load_fashion_mnist
-from hgd_tf.defenses import Defense, save_defense
+from hgd_tf.data.images import write_image
+from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import compare, evaluate
@@ -442,3 +443,28 @@ def test_an_interrupted_run_is_refused(tmp_path, small):
     with pytest.raises(RunError, match="stopped holds an unfinished run"):
         evaluation.evaluate_runs([run], tmp_path / "out", tmp_path / "sets")
     assert not (run / RESULTS_JSON).exists()
+
+
+def test_a_shipped_defense_is_tested_on_images_that_are_given(tmp_path):
+    with pytest.raises(RunError, match=r"efficientnet_lite0_lgd comes without .*expected --test_dir"):
+        evaluation.evaluate_runs(["efficientnet_lite0_lgd"], tmp_path / "out", tmp_path / "sets")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_tested_on_images_of_ones_own(tmp_path, small):
+    """Its own need not be there; the figures of clean images are those by hand, of a folder a class."""
+    run = _run(tmp_path / "run", small)
+    (run / RESULTS_JSON).unlink()
+    images = load_fashion_mnist().test.images[:9]
+    target = load_target(small.target, input_range=small.input_range)
+    labels = target(images)["logits"].numpy().argmax(axis=-1)
+    labels[:3] = (labels[:3] + 1) % 10
+    for number, (image, label) in enumerate(zip(images, labels)):
+        write_image(tmp_path / "mine" / str(label) / f"{number}.png", image[np.newaxis])
+    changes = {"test_dir": str(tmp_path / "mine"), "adaptive_images": 2}
+    evaluation.evaluate_runs([run], tmp_path / "out", tmp_path / "sets", changes)
+    results = json.loads((tmp_path / "out" / RESULTS_JSON).read_text())
+    assert (results["test_images"], results["adaptive_images"]) == (9, 2)
+    assert results["accuracy"]["none"]["clean"] == pytest.approx(6 / 9)
+    denoised = load_defense(run)(images)["classes"].numpy()
+    assert results["accuracy"]["logits"]["clean"] == pytest.approx(np.mean(denoised == labels))
