@@ -59,19 +59,33 @@ class CosineSchedule(tf.keras.callbacks.Callback):
 
 
 class AveragedWeights(tf.keras.callbacks.Callback):
-    """Validates, and shows the callbacks before this one, the optimizer's averaged weights; then puts the last back."""
+    """Validates, and shows the callbacks before this one, the optimizer's averaged weights; then puts the last back.
 
-    def __init__(self):
+    Args:
+      statistics: gives the values of the denoiser's other variables that go with the weights it holds, by the epoch.
+    """
+
+    def __init__(self, statistics: Callable[[int], list[np.ndarray]]):
         super().__init__()
+        self.statistics = statistics
+        self._epoch = 0
         self._last: list[np.ndarray] = []
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
     def on_test_begin(self, logs=None):
-        variables = self.model.denoiser.trainable_variables
-        self._last = [variable.numpy() for variable in variables]
-        self.model.optimizer.finalize_variable_values(variables)
+        denoiser = self.model.denoiser
+        self._last = [
+            variable.numpy() for variable in (*denoiser.trainable_variables, *denoiser.non_trainable_variables)
+        ]
+        self.model.optimizer.finalize_variable_values(denoiser.trainable_variables)
+        for variable, value in zip(denoiser.non_trainable_variables, self.statistics(self._epoch)):
+            variable.assign(value)
 
     def on_epoch_end(self, epoch, logs=None):
-        for variable, value in zip(self.model.denoiser.trainable_variables, self._last):
+        denoiser = self.model.denoiser
+        for variable, value in zip((*denoiser.trainable_variables, *denoiser.non_trainable_variables), self._last):
             variable.assign(value)
 
 

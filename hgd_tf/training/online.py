@@ -22,7 +22,8 @@ class OnlinePairs:
     """Batches from a pool of attacked crops, the oldest of which are replaced as training goes on.
 
     A round takes `batch_size` fresh crops for each attack of the recipe. The pool holds 8 rounds; a new one comes when
-    each of a round's pairs was drawn `reuse` times on average. Step k's batch depends on the seed and on k alone.
+    each of a round's pairs was drawn `reuse` times on average. Step k's batch depends on the seed and on k alone. Images
+    are flipped before they are attacked only: a flipped attack is a weaker one.
 
     Args:
       files: the images.
@@ -80,6 +81,17 @@ class OnlinePairs:
             yield batch
             step += 1
 
+    def sample(self, step: int, count: int) -> Iterator[np.ndarray]:
+        """So many batches of attacked images, float32, of the pool as it is at that step; its oldest round is left out.
+
+        So they depend on the seed and the step alone, even where `batches` has run on and replaced that round.
+        """
+        places = np.arange(self._rounds_before(step) - POOL_ROUNDS + 1, self._rounds_before(step)) % POOL_ROUNDS
+        rng = np.random.default_rng([self.seed, step, count])
+        for _ in range(count):
+            place = rng.choice(places, self.batch_size), rng.integers(self.round_size, size=self.batch_size)
+            yield self._attacked[place].astype(np.float32)
+
     def dataset(self, first_step: int) -> tf.data.Dataset:
         """`batches`, as Keras wants them."""
         size, _, channels = self._clean.shape[-3:]
@@ -113,14 +125,9 @@ class OnlinePairs:
         place = np.unravel_index(
             rng.choice(POOL_ROUNDS * self.round_size, self.batch_size, replace=False), self._labels.shape
         )
-        flip = rng.random((self.batch_size, 1, 1, 1)) < 0.5
-
-        def flipped(images: np.ndarray) -> np.ndarray:
-            return np.where(flip, images[:, :, ::-1], images).astype(np.float32)
-
         return Batch(
-            attacked=flipped(self._attacked[place]),
-            clean=flipped(self._clean[place]),
+            attacked=self._attacked[place].astype(np.float32),
+            clean=self._clean[place].astype(np.float32),
             label=self._labels[place],
             attack=place[1] // self.batch_size,
         )

@@ -353,7 +353,7 @@ def test_averaged_weights_are_validated_and_the_last_ones_trained_on():
     best = BestDenoiser(lambda: saved.append(before.weights()))
     logs = model.fit(
         x, y, batch_size=2, epochs=2, validation_data=(x, y), verbose=0,
-        callbacks=[before, best, AveragedWeights(), after],
+        callbacks=[before, best, AveragedWeights(lambda epoch: []), after],
     ).history  # fmt: skip
     average, averages = first, []
     for weights in before.steps:
@@ -369,6 +369,27 @@ def test_averaged_weights_are_validated_and_the_last_ones_trained_on():
         variable.assign(value)
     by_hand = np.mean((model.denoiser(x, training=False).numpy() - y) ** 2)
     assert logs["val_loss"][1] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_averaged_weights_are_validated_with_the_statistics_that_are_given():
+    """The callbacks before see them; training goes on with its own."""
+    denoiser = tf.keras.Sequential([tf.keras.layers.BatchNormalization(momentum=0.5, input_shape=(3,))])
+    model = Wrapped(denoiser)
+    model.compile(tf.keras.optimizers.Adam(0.1, use_ema=True), "mse")
+    x = np.random.default_rng(0).normal(5, 2, (8, 3)).astype(np.float32)
+    given = [np.full(3, 7.0, np.float32), np.full(3, 4.0, np.float32)]
+    seen = []
+
+    class Before(tf.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append([epoch, *(variable.numpy() for variable in denoiser.non_trainable_variables)])
+
+    averaged = AveragedWeights(lambda epoch: [value + epoch for value in given])
+    model.fit(x, x, epochs=2, verbose=0, validation_data=(x, x), callbacks=[Before(), averaged])
+    for epoch, mean, variance in seen:
+        np.testing.assert_array_equal([mean, variance], [value + epoch for value in given])
+    assert len(seen) == 2
+    np.testing.assert_allclose(denoiser.layers[0].moving_mean, 0.75 * x.mean(axis=0), rtol=1e-5)
 
 
 def test_throughput_is_of_the_steps_and_not_of_validation(monkeypatch):
