@@ -18,6 +18,7 @@ from hgd_tf.targets import Target, TargetSource, load_target
 DENOISER_FILE = "denoiser.keras"
 TARGET_FILE = "target.keras"
 DEFENSE_FILE = "defense.json"
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -76,6 +77,26 @@ def load_defense(name_or_directory: Union[str, Path]) -> Defense:
       TargetError: the target cannot be loaded.
     """
     directory = defense_directory(name_or_directory)
+    denoiser = load_denoiser(directory)
+    try:
+        description = json.loads((directory / DEFENSE_FILE).read_text(encoding="utf-8"))
+        if description["registered_target"]:
+            target = load_target(*TargetSource(**description["registered_target"]))
+        else:
+            network = tf.keras.models.load_model(directory / TARGET_FILE, compile=False)
+            target = Target(network, name=description["target_name"])
+    except UNREADABLE as error:
+        raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
+    return Defense(denoiser, target)
+
+
+def load_denoiser(name_or_directory: Union[str, Path]) -> tf.keras.Model:
+    """The denoiser of what `load_defense` loads, without its target.
+
+    Raises:
+      RunError: the folder or a file in it is missing or damaged.
+    """
+    directory = defense_directory(name_or_directory)
     missing = [name for name in (DEFENSE_FILE, DENOISER_FILE) if not (directory / name).is_file()]
     if missing:
         raise RunError(
@@ -83,13 +104,6 @@ def load_defense(name_or_directory: Union[str, Path]) -> Defense:
             f"{', '.join(shipped_defenses())})"
         )
     try:
-        denoiser = tf.keras.models.load_model(directory / DENOISER_FILE, compile=False)
-        description = json.loads((directory / DEFENSE_FILE).read_text(encoding="utf-8"))
-        if description["registered_target"]:
-            target = load_target(*TargetSource(**description["registered_target"]))
-        else:
-            network = tf.keras.models.load_model(directory / TARGET_FILE, compile=False)
-            target = Target(network, name=description["target_name"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        return tf.keras.models.load_model(directory / DENOISER_FILE, compile=False)
+    except UNREADABLE as error:
         raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
-    return Defense(denoiser, target)

