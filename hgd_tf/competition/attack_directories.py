@@ -16,6 +16,7 @@ from hgd_tf.attacks.recipes import (
     TEST_SETS,
     TRAIN_MIX,
     Networks,
+    RecipeAttack,
     Role,
 )
 from hgd_tf.files import replacing
@@ -26,7 +27,7 @@ ATTACK, TARGETED_ATTACK = "attack", "targeted_attack"
 
 # Who plays the paper's networks: those whose weights a package holds.
 MEMBERS, HELD_OUT = ("efficientnet_lite0", "efficientnet_lite1"), "efficientnet_lite2"
-TARGETED_METHODS = ("fgsm", "ifgsm10", "momentum_ifgsm10")
+COMPETITION_METHODS = ("fgsm", "ifgsm10", "momentum_ifgsm10")
 
 
 class AttackDirectory(NamedTuple):
@@ -48,14 +49,16 @@ class AttackDirectory(NamedTuple):
 
 
 def attack_directories() -> list[AttackDirectory]:
-    """One a member of Table 1's and appendix D's recipes, and the targeted ones."""
+    """Table 1's and appendix D's attacks, those that competitors were given on every network, and targeted ones."""
     found = {}
-    for recipe in (TRAIN_MIX, *TEST_SETS, APPENDIX_D):
-        for attack in recipe.attacks:
-            for role, models in _players(attack.role):
-                name = f"{attack.method}_{role}" if role else attack.method
-                found[attack.method, models] = AttackDirectory(name, ATTACK, attack.method, models)
-    for method in TARGETED_METHODS:
+    attacks = [attack for recipe in (TRAIN_MIX, *TEST_SETS, APPENDIX_D) for attack in recipe.attacks]
+    roles = (TARGET, ENSEMBLE, HOLDOUT)
+    attacks += [RecipeAttack(method, role) for method in COMPETITION_METHODS for role in roles]
+    for attack in attacks:
+        for role, models in _players(attack.role):
+            name = f"{attack.method}_{role}" if role else attack.method
+            found[attack.method, models] = AttackDirectory(name, ATTACK, attack.method, models)
+    for method in COMPETITION_METHODS:
         for label, name in (("given", ""), ("least_likely", "least_likely_"), ("random", "random_")):
             kind = TARGETED_ATTACK if label == "given" else ATTACK
             directory = f"targeted_{name}{method}_ensemble"

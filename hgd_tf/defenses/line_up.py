@@ -8,9 +8,9 @@
       "flows": ["A->X", "A&B->X&Y", "Y"]
     }
 
-A denoiser is that of a defense (a shipped one's name, or a folder) or an official file; a target is what `load_target`
-loads. Paths are relative to the file; official denoisers and checkpoints are looked for in the folder of published
-weights too.
+A denoiser is that of a defense (a shipped one's name, or a folder), an official file, or a filter, as
+{"filter": "median"}; a target is what `load_target` loads. Paths are relative to the file; official denoisers and
+checkpoints are looked for in the folder of published weights too.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from typing import Any, Callable, NamedTuple, Union
 from hgd_tf.checkpoints.locate import checkpoint_directory
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.saving import load_denoiser
-from hgd_tf.denoisers import load_official_denoiser
+from hgd_tf.denoisers import gaussian, load_official_denoiser, median
 from hgd_tf.errors import HgdError, RunError
 from hgd_tf.targets import load_target
 
 ARROW, AND = "->", "&"
+FILTERS = {"gaussian": gaussian, "median": median}
+RGB = 3  # channels
+NUMBERS = ("image_size", "channels")
 SECTIONS = {"denoisers": dict, "targets": dict, "flows": list}
 
 Loader = Callable[[], Any]
@@ -127,10 +130,9 @@ def _entry(path: Path, name: str, entry: Any, keys: tuple[str, ...]) -> dict[str
         perhaps = "".join(f", perhaps {key!r}" for key in keys[1:])
         raise RunError(f"{path}: {name}: expected {keys[0]!r}{perhaps}, received {entry!r}")
     for key, value in entry.items():
-        if type(value) is not (int if key == "image_size" else str):
-            raise RunError(
-                f"{path}: {name}: {key}: expected {'a number' if key == 'image_size' else 'a text'}, received {value!r}"
-            )
+        kind = "number" if key in NUMBERS else "text"
+        if type(value) is not (int if key in NUMBERS else str):
+            raise RunError(f"{path}: {name}: {key}: expected a {kind}, received {value!r}")
     return entry
 
 
@@ -139,6 +141,13 @@ def _denoiser_loader(path: Path, name: str, entry: Any) -> Loader:
         official = _entry(path, name, entry, ("official", "preprocessing"))
         arguments = [official[key] for key in ("preprocessing",) if key in official]
         return lambda: load_official_denoiser(_located(path, official["official"]), *arguments)
+    if isinstance(entry, dict) and "filter" in entry:
+        described = _entry(path, name, entry, ("filter", "channels"))
+        if described["filter"] not in FILTERS:
+            raise RunError(
+                f"{path}: {name}: expected a filter of {', '.join(FILTERS)}, received {described['filter']!r}"
+            )
+        return lambda: FILTERS[described["filter"]](described.get("channels", RGB))
     directory = _entry(path, name, entry, ("defense",))["defense"]
     beside = path.parent / directory
     return lambda: load_denoiser(beside if beside.exists() else directory)

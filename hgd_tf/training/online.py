@@ -22,8 +22,8 @@ class OnlinePairs:
     """Batches from a pool of attacked crops, the oldest of which are replaced as training goes on.
 
     A round takes `batch_size` fresh crops for each attack of the recipe. The pool holds 8 rounds; a new one comes when
-    each of a round's pairs was drawn `reuse` times on average. Step k's batch depends on the seed and on k alone. Images
-    are flipped before they are attacked only: a flipped attack is a weaker one.
+    each of a round's pairs was drawn `reuse` times on average. Step k's batch depends on the seed and on k alone.
+    Crops are flipped before they are attacked, never afterwards: a flipped attack is a weaker one.
 
     Args:
       files: the images.

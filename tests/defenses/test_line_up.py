@@ -67,6 +67,13 @@ def test_parts_are_shared_by_the_flows(folder):
     assert first.channels == 1
 
 
+def test_a_filter_is_a_denoiser(folder, images):
+    filters = {"A": {"filter": "median", "channels": 1}, "B": {"filter": "gaussian"}}
+    ensemble = read_line_up(describe(folder, denoisers=filters, flows=["A->X"])).load()
+    expected = Defense(median(1), load_target("mini_inception"))(images)
+    np.testing.assert_allclose(ensemble(images)["logits"], expected["logits"], rtol=1e-5, atol=1e-5)
+
+
 def test_only_what_flows_use_is_loaded(folder):
     unused = {**DESCRIPTION["targets"], "absent": {"name": "resnet152", "checkpoint": "absent.pth"}}
     ensemble = read_line_up(describe(folder, targets=unused, flows=["X"])).load()
@@ -135,6 +142,14 @@ MISTAKES = {
     "one name for two": ({"targets": {"A": {"name": "mini_vgg"}}}, r"A is the name of a denoiser and of a target"),
     "denoiser of nothing": ({"denoisers": {"A": {}}}, r"A: expected 'defense', received \{\}"),
     "denoiser in words": ({"denoisers": {"A": "saved"}}, r"A: expected 'defense', received 'saved'"),
+    "unknown filter": (
+        {"denoisers": {"A": {"filter": "mean"}}},
+        r"A: expected a filter of gaussian, median, received 'mean'",
+    ),
+    "channels in words": (
+        {"denoisers": {"A": {"filter": "median", "channels": "3"}}},
+        r"A: channels: expected a number",
+    ),
     "both kinds": (
         {"denoisers": {"A": {"official": "a.ckpt", "defense": "saved"}}},
         r"A: expected 'official', perhaps 'preprocessing', received",
