@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -10,6 +12,7 @@ from hgd_tf.targets.convolution import InputGradientConv2D, InputGradientDepthwi
 layers = tf.keras.layers
 
 FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D)
+REDUCED = ("bfloat16", "float16")
 
 
 def frozen_copy(network: tf.keras.Model) -> tf.keras.Model:
@@ -19,21 +22,61 @@ def frozen_copy(network: tf.keras.Model) -> tf.keras.Model:
     takes over its scale, mean and shift; the normalization becomes the identity, so that every layer keeps its name.
     What stands elsewhere, as in pre-activation networks, stays.
     """
+    return _folded_copy(network, lambda layer: InputGradientConv2D if _admits_quick_gradient(layer) else type(layer))
+
+
+def inference_copy(network: tf.keras.Model) -> tf.keras.Model:
+    """A copy like `frozen_copy`, without gradients of this package's own and in float32, whatever it was trained in.
+
+    What it computes is in TensorFlow's own operations; models inside it, functional or Sequential, are copied likewise.
+    """
+    return _folded_copy(network, _inference_kind, in_float32=True)
+
+
+class ForwardConv2D(tf.keras.layers.Conv2D):
+    """Keras' `Conv2D` computed in groups without XLA."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = self.convolution_op(inputs, self.kernel)
+        # Keeps what follows apart: fused with a bias, the CPU's kernel has no groups.
+        outputs = tf.ensure_shape(outputs, outputs.shape)
+        return self.activation(tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs)
+
+
+def _inference_kind(layer: tf.keras.layers.Layer) -> type:
+    if type(layer) in (layers.Conv2D, InputGradientConv2D):
+        return ForwardConv2D if layer.groups > 1 else layers.Conv2D
+    return layers.DepthwiseConv2D if type(layer) is InputGradientDepthwiseConv2D else type(layer)
+
+
+def _folded_copy(
+    network: tf.keras.Model, kind_of: Callable[[tf.keras.layers.Layer], Any], in_float32: bool = False
+) -> tf.keras.Model:
+    """A copy without the normalizations that convolutions can take over.
+
+    Args:
+      network: functional or Sequential.
+      kind_of: the class of a layer's copy.
+      in_float32: whether layers of less precision are to compute in it.
+    """
     folds = _folds(network)
     normalizations = {norm.name for norm in folds.values()}
 
     def clone(layer):
-        if layer.name in normalizations:
-            return layers.Activation("linear", name=layer.name)
+        if isinstance(layer, tf.keras.Model):
+            return _folded_copy(layer, kind_of, in_float32)
         config = layer.get_config()
-        kind = InputGradientConv2D if _admits_quick_gradient(layer) else type(layer)
-        return kind.from_config({**config, "use_bias": True} if layer.name in folds else config)
+        if in_float32 and layer.compute_dtype in REDUCED:
+            config["dtype"] = "float32"
+        if layer.name in normalizations:
+            return layers.Activation("linear", name=layer.name, dtype=config["dtype"])
+        return kind_of(layer).from_config({**config, "use_bias": True} if layer.name in folds else config)
 
     folded = tf.keras.models.clone_model(network, clone_function=clone)
     for layer in network.layers:
         if layer.name in folds:
             folded.get_layer(layer.name).set_weights(_folded_weights(layer, folds[layer.name]))
-        elif layer.name not in normalizations:
+        elif layer.name not in normalizations and not isinstance(layer, tf.keras.Model):
             folded.get_layer(layer.name).set_weights(layer.get_weights())
     return folded
 
@@ -55,17 +98,22 @@ def _folds(network: tf.keras.Model) -> dict[str, tf.keras.layers.BatchNormalizat
     """The name of each convolution that can take over a batch normalization, and which."""
     consumers: dict[int, list[tf.keras.layers.Layer]] = {}
     for layer in network.layers:
-        for tensor in tf.nest.flatten(layer.input):
-            consumers.setdefault(id(tensor), []).append(layer)
+        for node in layer.inbound_nodes:
+            for tensor in tf.nest.flatten(node.input_tensors):
+                consumers.setdefault(id(tensor), []).append(layer)
     responses = {id(tensor) for tensor in tf.nest.flatten(network.output)}
     folds = {}
     for layer in network.layers:
-        if isinstance(layer, FOLDABLE) and layer.activation is tf.keras.activations.linear:
+        if isinstance(layer, FOLDABLE) and layer.activation is tf.keras.activations.linear and _is_called_once(layer):
             following = consumers.get(id(layer.output), [])
             alone = len(following) == 1 and id(layer.output) not in responses
-            if alone and isinstance(following[0], layers.BatchNormalization):
+            if alone and isinstance(following[0], layers.BatchNormalization) and _is_called_once(following[0]):
                 folds[layer.name] = following[0]
     return folds
+
+
+def _is_called_once(layer: tf.keras.layers.Layer) -> bool:
+    return len(layer.inbound_nodes) == 1
 
 
 def _folded_weights(convolution: tf.keras.layers.Layer, norm: tf.keras.layers.BatchNormalization) -> list[np.ndarray]:
