@@ -27,7 +27,7 @@ from hgd_tf.defenses.line_up import read_line_up
 flags.declare_key_flag("checkpoint_dir")
 _DEFENSE = flags.DEFINE_string("defense", None, "A defense that comes with the package, or a run's folder.")
 _MODELS = flags.DEFINE_string("models", None, "Description of an ensemble, such as submission/models.json.")
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", "exports", "Folder of the exported models.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/exports", "Folder of the exported models.")
 _NAME = flags.DEFINE_string("name", None, "Of the model; default: that of the defense's folder or of the description.")
 _VERSION = flags.DEFINE_integer("version", 1, "Of the model; the highest is served.", 1)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace that version where it exists.")

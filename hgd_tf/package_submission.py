@@ -1,7 +1,7 @@
 """Packs an ensemble as a submission of the NIPS 2017 competition, and checks submissions of any kind.
 
-    python -m hgd_tf.package_submission --models=submission/models.json --output_file=submission.zip --validate
-    python -m hgd_tf.package_submission --validate_file=submission.zip
+    python -m hgd_tf.package_submission --models=submission/models.json --output_file=runs/submission.zip --validate
+    python -m hgd_tf.package_submission --validate_file=runs/submission.zip
 
 The archive needs TensorFlow and NumPy only: one exported model for each flow of the ensemble, and the program that runs
 them. --validate_file checks attacks, targeted attacks and defences, as .zip, .tar, .tar.gz or directory, and runs them
@@ -20,7 +20,7 @@ from hgd_tf.errors import DataError
 
 flags.declare_key_flag("checkpoint_dir")
 _MODELS = flags.DEFINE_string("models", None, "Description of the ensemble to pack, such as submission/models.json.")
-_OUTPUT_FILE = flags.DEFINE_string("output_file", "submission.zip", "The archive.")
+_OUTPUT_FILE = flags.DEFINE_string("output_file", "runs/submission.zip", "The archive.")
 _VALIDATE = flags.DEFINE_bool("validate", False, "Check the archive when it is packed.")
 _VALIDATE_FILE = flags.DEFINE_string("validate_file", None, "Archive or directory to check, instead of packing one.")
 _IMAGES = flags.DEFINE_integer("images", BATCH_IMAGES, "Images of noise that a check runs the submission on.", 1)

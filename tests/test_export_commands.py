@@ -66,8 +66,10 @@ def commands(tmp_path_factory) -> Path:
 
 def test_the_command_writes_one_version_and_nothing_else(commands):
     assert ((commands / "fine.status").read_text(), (commands / "fine.stderr").read_text()) == ("0", "")
-    assert [str(path.relative_to(commands)) for path in (commands / "exports").glob("*/*")] == ["exports/fine/7"]
-    assert (commands / "exports" / "fine" / "7" / "saved_model.pb").is_file()
+    assert [str(path.relative_to(commands)) for path in (commands / "runs" / "exports").glob("*/*")] == [
+        "runs/exports/fine/7"
+    ]
+    assert (commands / "runs" / "exports" / "fine" / "7" / "saved_model.pb").is_file()
 
 
 @pytest.mark.parametrize("name", MISTAKES)
