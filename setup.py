@@ -25,6 +25,8 @@ setup(
     install_requires=[
         "absl-py>=1.4",
         "cleverhans==4.0.0",
+        # TensorFlow's own; compresses the weights of shipped denoisers.
+        "h5py>=3.6",
         "numpy>=1.23,<2",
         "pillow>=9.5",
         # tensorboard 2.15 imports pkg_resources, which later releases no longer have.
