@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -13,8 +14,12 @@ import torch.fx.experimental.optimization as fx_optimization
 from torch import nn
 from torch.nn import functional
 
+from hgd_tf.defenses.ensemble import Ensemble
 from hgd_tf.denoisers.dunet import FEEDBACK, FEEDFORWARD
-from hgd_tf.normalization import INCEPTION
+from hgd_tf.denoisers.layers import SpaceToDepth
+from hgd_tf.normalization import INCEPTION, LITE
+from hgd_tf.targets.published import find_published
+from hgd_tf.targets.registry import target_spec
 
 
 def lite_network(number: int, image_size: Optional[int] = None, weights: Optional[Path] = None) -> nn.Module:
@@ -142,3 +147,79 @@ def torch_dunet(denoiser: tf.keras.Model, width: float, block_size: int) -> Torc
     for convolution, kernel in zip(convolutions, kernels):
         convolution.weight.data.copy_(torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()))
     return twin.train().to(memory_format=torch.channels_last)
+
+
+def trained_dunet(denoiser: tf.keras.Model) -> nn.Module:
+    """Our trained denoiser in PyTorch, frozen and channels-last, with its weights and moving statistics."""
+    first = next(layer for layer in denoiser.layers if isinstance(layer, tf.keras.layers.Conv2D))
+    block_size = next((layer.block_size for layer in denoiser.layers if isinstance(layer, SpaceToDepth)), 1)
+    twin = torch_dunet(denoiser, first.filters / FEEDFORWARD[0][1], block_size)
+    ours = [layer for layer in denoiser.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+    theirs = [module for module in twin.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm, module in zip(ours, theirs):
+        tensors = (module.weight, module.bias, module.running_mean, module.running_var)
+        for tensor, value in zip(tensors, (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)):
+            tensor.data.copy_(torch.from_numpy(value.numpy()))
+    return frozen(twin)
+
+
+class TorchEnsemble(nn.Module):
+    """Denoisers before targets: images uint8 (N, H, W, 3) to the targets' mean logits; nothing is denoised twice.
+
+    Args:
+      denoisers: from images to images, as `TorchDunet`.
+      targets: from images as EfficientNet-Lite normalizes them.
+      routes: of each target: the side of its images and the number of its denoiser.
+    """
+
+    def __init__(self, denoisers: Sequence[nn.Module], targets: Sequence[nn.Module], routes: Sequence[tuple[int, int]]):
+        super().__init__()
+        self.denoisers, self.targets, self.routes = nn.ModuleList(denoisers), nn.ModuleList(targets), tuple(routes)
+
+    def forward(self, images):  # with annotations, torch.fx's copies of it could not be saved
+        pixels = images.permute(0, 3, 1, 2).float()
+        denoised: dict[tuple[int, int], torch.Tensor] = {}
+        logits = []
+        for (size, number), target in zip(self.routes, self.targets):
+            if (size, number) not in denoised:
+                resized = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+                denoised[size, number] = self.denoisers[number](resized)
+            logits.append(target((denoised[size, number] - LITE.mean) / LITE.std))
+        return sum(logits) / len(logits)
+
+
+def torch_ensemble(ensemble: Ensemble) -> TorchEnsemble:
+    """Our ensemble of EfficientNet-Lites in PyTorch with its weights, frozen and channels-last; one denoiser a flow."""
+    pairs = [(flow.defenses[0].denoiser, target) for flow in ensemble.flows for target in flow.targets]
+    denoisers = list({id(denoiser): denoiser for denoiser, _ in pairs}.values())
+    order = [id(denoiser) for denoiser in denoisers]
+    targets = []
+    for _, target in pairs:
+        weights = find_published(target.name, target_spec(target.name).published)
+        targets.append(lite_network(int(target.name[-1]), target.image_size, weights))
+    routes = [(target.image_size, order.index(id(denoiser))) for denoiser, target in pairs]
+    return frozen(TorchEnsemble([trained_dunet(denoiser) for denoiser in denoisers], targets, routes))
+
+
+def export_onnx(network: torch.nn.Module, images: torch.Tensor, path: Path, opset: int = 18) -> None:
+    """Writes a network of fixed batch size, from `images` to `logits`.
+
+    By tracing: the exporter that knows the antialiased resize needs newer packages than TensorFlow 2.15 admits.
+
+    Args:
+      network: computes its logits.
+      images: an example.
+      path: of the file.
+      opset: of ONNX; 18 is the first whose Resize has antialiasing.
+    """
+    torch.onnx.register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", _onnx_resize, opset)
+    names = {"input_names": ["images"], "output_names": ["logits"]}
+    torch.onnx.export(network, (images,), path, dynamo=False, opset_version=opset, **names)
+
+
+@torch.onnx.symbolic_helper.parse_args("v", "is", "b", "none")
+def _onnx_resize(graph, images, size, align_corners, scale_factors):
+    none, sizes = (graph.op("Constant", value_t=value) for value in (torch.tensor([]), torch.tensor(size)))
+    attributes = {"antialias_i": 1, "exclude_outside_i": 1, "axes_i": [2, 3]}
+    modes = {"mode_s": "linear", "coordinate_transformation_mode_s": "half_pixel"}
+    return graph.op("Resize", images, none, none, sizes, **attributes, **modes)

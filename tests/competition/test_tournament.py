@@ -42,6 +42,9 @@ os.execv(sys.executable, sys.argv[1:])
 """
 
 
+HOSTILE = str(Path(__file__).parent / "hostile")
+
+
 class World:
     """A folder with images, their table, attacks and defences; every program's runs are counted."""
 
@@ -256,6 +259,23 @@ def test_what_hangs_is_killed_with_its_children_and_its_rows_count(world):
         "killed at the time limit of 1.5 s",
         "4 of 6 images are without a label: img2, img3, img4, …",
     ]
+
+
+def test_the_hostile_entries_stop_nobody(world):
+    world.attack("plain")
+    world.defense("right")
+    report = world.play(
+        attacks_dir=[str(world.root / "attacks"), HOSTILE],
+        defenses_dir=[str(world.root / "defenses"), HOSTILE],
+        time_limit=2.0,
+    )
+    assert {score.name: score.score for score in report.defenses} == {"right": 7, "writes_garbage": 0}
+    assert {score.name: score.written for score in report.attacks} == {"plain": 6, "hangs": 1}
+    assert {score.name: score.normalized for score in report.attacks} == {"plain": 0.5, "hangs": None}
+    hanging, garbage = problems(report, "attack hangs"), problems(report, "defense writes_garbage")
+    assert hanging[0] == "killed at the time limit of 2 s" and hanging[1].startswith("5 of 6 images were not written")
+    assert any("changed its input" in problem for problem in garbage)
+    assert any("labels are of no image here: nobody" in problem for problem in garbage)
 
 
 def test_what_crashes_or_writes_nothing_or_too_much_stops_nobody(world, capsys):
