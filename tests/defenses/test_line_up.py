@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hgd_tf.competition.entries import load_entries
 from hgd_tf.defenses import Defense, save_defense
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.line_up import read_line_up, title
@@ -18,6 +19,8 @@ from hgd_tf.errors import RunError
 from hgd_tf.targets import TARGETS, load_target
 
 SUBMISSION = Path(__file__).parents[2] / "submission"
+DESCRIPTIONS = [*sorted(SUBMISSION.glob("*.json")), *sorted(SUBMISSION.parent.glob("defenses/*/models.json"))]
+DESCRIPTIONS.remove(SUBMISSION / "metadata.json")
 DESCRIPTION = {
     "denoisers": {"A": {"defense": "saved"}, "B": {"defense": "other"}},
     "targets": {"X": {"name": "mini_inception"}, "Y": {"name": "mini_resnet"}},
@@ -187,10 +190,15 @@ def test_a_flow_is_written_in_the_papers_signs():
     assert title((), ("X",)) == "X"
 
 
-@pytest.mark.parametrize("name", ["models.json", "paper.json"])
-def test_the_submissions_descriptions_name_registered_targets(name):
-    line_up = read_line_up(SUBMISSION / name)
-    described = json.loads((SUBMISSION / name).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("path", DESCRIPTIONS, ids=[f"{path.parent.name}/{path.stem}" for path in DESCRIPTIONS])
+def test_the_projects_descriptions_name_registered_targets(path):
+    line_up = read_line_up(path)
+    described = json.loads(path.read_text(encoding="utf-8"))
     assert {entry["name"] for entry in described["targets"].values()} <= set(TARGETS)
     used = [{part for flow in line_up.flows for part in flow[side]} for side in (0, 1)]
     assert used == [set(line_up.denoisers), set(line_up.targets)]
+
+
+def test_the_projects_defenses_are_entries_of_the_competition():
+    entries = load_entries([SUBMISSION.parent / "defenses", SUBMISSION.parent], ["defense"])
+    assert [entry.name for entry in entries] == ["ensemble", "lgd", "median", "none", "submission"]
