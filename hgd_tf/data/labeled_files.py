@@ -34,7 +34,8 @@ def labeled_files(data_dir: Union[str, Path], labels: Union[str, Path, None] = N
     Args:
       data_dir: a folder of images.
       labels: a CSV table with the columns `file` (relative to the table) and `label` (0-based); rows of files outside
-        `data_dir` are passed over. None: `data_dir` holds a folder a class, named by WordNet identifier or number.
+        `data_dir` are passed over. None: `data_dir` holds a folder a class, named by WordNet identifier or number;
+        hidden folders are passed over.
 
     Raises:
       DataError: folder or table is missing, a class is unknown, or there are no images.
@@ -66,7 +67,7 @@ def unlabeled_files(data_dir: Union[str, Path]) -> list[LabeledFile]:
 def _from_folders(root: Path) -> list[LabeledFile]:
     numbers = {name: number for number, name in enumerate(imagenet_classes())}
     files = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != "."):
         label: Optional[int] = int(folder.name) if folder.name.isdigit() else numbers.get(folder.name)
         if label is None:
             raise DataError(

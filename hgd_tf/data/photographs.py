@@ -84,7 +84,7 @@ def load_photographs(
 
 
 def _has_folders(root: Path) -> bool:
-    return root.is_dir() and any(path.is_dir() for path in root.iterdir())
+    return root.is_dir() and any(path.is_dir() and path.name[0] != "." for path in root.iterdir())
 
 
 def _read(files: Sequence[LabeledFile], shape: CropShape) -> LabeledImages:

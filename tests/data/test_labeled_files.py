@@ -23,6 +23,7 @@ def test_the_classes_are_a_thousand_identifiers_in_order():
 
 
 def test_folders_are_classes_by_identifier_or_number(root):
+    (root / ".thumbnails").mkdir()
     assert labeled_files(root) == [
         LabeledFile(root / "7/d.png", 7),
         LabeledFile(root / "n01440764/a.jpg", 0),

@@ -121,6 +121,7 @@ def test_training_images_are_read_when_they_are_asked_for(folder):
 
 
 def test_classes_are_unknown_in_a_folder_of_files(folder):
+    (folder / ".thumbnails").mkdir(exist_ok=True)
     splits = load_photographs(folder, None, None, GREY)
     assert {file.label for file in splits.train_files} == set(splits.validation.labels) == {-1}
     assert splits.validation.labels.dtype == np.int64
