@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 import time
 
 import numpy as np
@@ -121,11 +122,17 @@ def test_training_images_are_read_when_they_are_asked_for(folder):
 
 
 def test_classes_are_unknown_in_a_folder_of_files(folder):
-    (folder / ".thumbnails").mkdir(exist_ok=True)
     splits = load_photographs(folder, None, None, GREY)
     assert {file.label for file in splits.train_files} == set(splits.validation.labels) == {-1}
     assert splits.validation.labels.dtype == np.int64
     assert splits.test.images.shape == (0, 6, 6, 1)
+
+
+def test_a_hidden_folder_is_no_class(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / ".thumbnails").mkdir()
+    splits, of_copy = (load_photographs(root, None, None, GREY) for root in (folder, copy))
+    assert [file.path.name for file in of_copy.train_files] == [file.path.name for file in splits.train_files]
 
 
 def test_classes_come_from_a_table_or_from_folders(folder, tmp_path):
