@@ -8,24 +8,12 @@ a random other one for targeted attacks, in 1..1000. Images are drawn at random.
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-from typing import Optional
-
-import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from hgd_tf import cli
-from hgd_tf.competition.attacked_dataset import COLUMNS
-from hgd_tf.competition.files import LABELS
-from hgd_tf.data.images import read_image, write_image
-from hgd_tf.data.labeled_files import labeled_files
-from hgd_tf.errors import DataError
-from hgd_tf.files import replacing
+from hgd_tf.competition.dataset_writer import IMAGES_FOLDER, TABLE_FILE, make_dataset
 
 IMAGE_SIZE = 299
-IMAGES_FOLDER, TABLE_FILE = "images", "dataset.csv"
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Images, in a folder a class; or of --labels.", required=True)
 _LABELS = flags.DEFINE_string("labels", None, "CSV with the columns file and label (0-based).")
@@ -33,40 +21,6 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/dataset", "Folder of the d
 _IMAGES = flags.DEFINE_integer("images", 100, "How many.", 1)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", IMAGE_SIZE, "Side of the images in pixels.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", 0)
-
-
-def make_dataset(data_dir: str, labels: Optional[str], output_dir: str, count: int, image_size: int, seed: int) -> None:
-    """Writes the dataset; its table is written last.
-
-    Args:
-      data_dir, labels: as in `labeled_files`.
-      output_dir: the folder.
-      count: number of images.
-      image_size: their side; they are resized bilinearly.
-      seed: of which images, and of the target classes.
-
-    Raises:
-      DataError: there are fewer images, two have one name, or one cannot be read.
-    """
-    files = labeled_files(data_dir, labels)
-    if len(files) < count:
-        raise DataError(f"{data_dir}: expected {count} images, received {len(files)}")
-    rng = np.random.default_rng(seed)
-    chosen = [files[number] for number in sorted(rng.choice(len(files), count, replace=False))]
-    if len({file.path.stem for file in chosen}) < count:
-        raise DataError(f"{data_dir}: expected images of different names, whatever their folders")
-    others = rng.integers(1, len(LABELS), count)
-    rows = []
-    for file, other in zip(tqdm(chosen, desc="writing", unit="img", mininterval=1), others):
-        pixels = read_image(file.path, channels=3, image_size=image_size)
-        write_image(Path(output_dir) / IMAGES_FOLDER / f"{file.path.stem}.png", pixels)
-        target = (file.label + other) % len(LABELS)
-        rows.append((file.path.stem, file.label + LABELS.start, target + LABELS.start))
-    with (
-        replacing(Path(output_dir) / TABLE_FILE) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as table,
-    ):
-        csv.writer(table).writerows([COLUMNS, *rows])
 
 
 def main(_) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hgd_tf.competition.attacked_dataset import load_dataset
-from hgd_tf.competition.make_dataset import make_dataset
+from hgd_tf.competition.dataset_writer import make_dataset
 from hgd_tf.errors import DataError
 
 
