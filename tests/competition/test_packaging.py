@@ -195,7 +195,7 @@ def test_the_default_line_up_is_packed_valid_and_answers_as_the_library(tmp_path
     assert (done.returncode, done.stderr) == (0, "")
     assert "submission.zip is valid" in done.stdout and "unpacked" in done.stdout
     print(done.stdout)
-    unpack(tmp_path / "submission.zip", tmp_path / "unpacked", 2**30)
+    unpack(tmp_path / "runs" / "submission.zip", tmp_path / "unpacked", 2**30)
     _write_images(tmp_path / "input", 8)
     ensemble = read_line_up(DEFAULT_LINE_UP).load()
     assert _run_isolated(tmp_path / "unpacked", tmp_path) == _expected(ensemble, tmp_path / "input")
