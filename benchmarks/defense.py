@@ -46,8 +46,8 @@ from torch_networks import export_onnx, folded, torch_ensemble
 from turns import median_seconds
 
 from hgd_tf.defenses import load_defense
-from hgd_tf.defenses.ensemble import Ensemble
-from hgd_tf.defenses.exporting import as_ensemble, export
+from hgd_tf.defenses.ensemble import Ensemble, as_ensemble
+from hgd_tf.defenses.exporting import export
 from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.targets import resize_to
 

@@ -112,13 +112,10 @@ def _defend_folder(input_dir: str, output_file: str, run_dir: str, models: Optio
 
 def _load_ensemble(run_dir: str, models: Optional[str]) -> Ensemble:
     from hgd_tf.defenses import load_defense
-    from hgd_tf.defenses.ensemble import Ensemble, Flow
+    from hgd_tf.defenses.ensemble import as_ensemble
     from hgd_tf.defenses.line_up import read_line_up
 
-    if models is not None:
-        return read_line_up(models).load()
-    defense = load_defense(run_dir)
-    return Ensemble([Flow([] if defense.denoiser is None else [defense.denoiser], [defense.target], run_dir)])
+    return as_ensemble(load_defense(run_dir), run_dir) if models is None else read_line_up(models).load()
 
 
 def _member(flow: Flow) -> runner.Member:

@@ -21,7 +21,8 @@ from absl import flags, logging
 
 from hgd_tf import cli
 from hgd_tf.defenses import load_defense
-from hgd_tf.defenses.exporting import as_ensemble, export, export_path
+from hgd_tf.defenses.ensemble import as_ensemble
+from hgd_tf.defenses.exporting import export, export_path
 from hgd_tf.defenses.line_up import read_line_up
 
 flags.declare_key_flag("checkpoint_dir")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 import tensorflow as tf
 
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.errors import TargetError
-from hgd_tf.targets import Target
+from hgd_tf.targets import Target, resize_to
 
 
 class Flow(tf.Module):
@@ -38,7 +38,12 @@ class Flow(tf.Module):
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Mean logits of the targets, float32 (N, classes), for images (N, H, W, C) in [0, 255] of any size."""
-        denoised = {defense.target.image_size: defense.denoise(images) for defense in self.defenses}
+        return self.of_sized({defense.target.image_size: images for defense in self.defenses})
+
+    def of_sized(self, images: Mapping[int, tf.Tensor]) -> tf.Tensor:
+        """The same for images that were resized already, by the sizes of the targets."""
+        sizes = [defense.target.image_size for defense in self.defenses]
+        denoised = {size: defense.denoise(images[size]) for size, defense in zip(sizes, self.defenses)}
         return tf.reduce_mean([target(denoised[target.image_size])["logits"] for target in self.targets], axis=0)
 
     def denoise(self, images: tf.Tensor) -> tf.Tensor:
@@ -59,8 +64,10 @@ class Ensemble(tf.Module):
     def __init__(self, flows: Sequence[Flow]):
         super().__init__()
         self.flows = tuple(flows)
-        _check_alike([target for flow in flows for target in flow.targets], "ensemble")
+        targets = [target for flow in flows for target in flow.targets]
+        _check_alike(targets, "ensemble")
         self.channels = flows[0].channels
+        self.sizes = tuple(sorted({target.image_size for target in targets}))
 
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Denoises and classifies.
@@ -71,9 +78,19 @@ class Ensemble(tf.Module):
         Returns:
           `logits` and `probabilities` (N, classes) float32; `classes` (N,) int64, 0-based.
         """
+        return self.of_sized({size: resize_to(images, size) for size in self.sizes})
+
+    def of_sized(self, images: Mapping[int, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The same for images that were resized already, by the sizes of the targets."""
         weights = [len(flow.targets) for flow in self.flows]
-        logits = sum(weight * flow(images) for weight, flow in zip(weights, self.flows)) / sum(weights)
+        logits = sum(weight * flow.of_sized(images) for weight, flow in zip(weights, self.flows)) / sum(weights)
         return {"logits": logits, "probabilities": tf.nn.softmax(logits), "classes": tf.argmax(logits, axis=-1)}
+
+
+def as_ensemble(defense: Defense, name: str) -> Ensemble:
+    """The ensemble of one flow that a defense is."""
+    denoisers = [] if defense.denoiser is None else [defense.denoiser]
+    return Ensemble([Flow(denoisers, [defense.target], name)])
 
 
 def averaged(denoisers: Sequence[tf.keras.Model]) -> Optional[tf.keras.Model]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.defenses.defense import Defense
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.serving_warm_up import WARM_UP_FILE, write_warm_up
 from hgd_tf.errors import RunError
@@ -23,8 +21,7 @@ from hgd_tf.versions import package_versions
 PIXELS, BYTES, DENOISE = "serving_default", "serving_bytes", "denoise"
 EXTRAS, DESCRIPTION_FILE = "assets.extra", "export.json"
 
-Sized = dict[int, tf.Tensor]  # images, float32 (N, size, size, C), by their size
-Resized = tuple[tf.Tensor, ...]  # the same in the order of the sizes
+Resized = tuple[tf.Tensor, ...]  # images, float32 (N, size, size, C), in the order of their sizes
 
 
 class Export(NamedTuple):
@@ -39,12 +36,6 @@ class Export(NamedTuple):
     path: Path
     size: int
     signatures: tuple[str, ...]
-
-
-def as_ensemble(defense: Defense, name: str) -> Ensemble:
-    """The ensemble of one flow that a defense is."""
-    denoisers = [] if defense.denoiser is None else [defense.denoiser]
-    return Ensemble([Flow(denoisers, [defense.target], name)])
 
 
 def export_path(output_dir: Union[str, Path], name: str, version: int, overwrite: bool = False) -> Path:
@@ -114,13 +105,12 @@ class ExportedModel(tf.Module):
     def __init__(self, ensemble: Ensemble):
         super().__init__()
         copied = functools.lru_cache(None)(inference_copy)  # flows may share networks
-        flows = [_inference_flow(flow, copied) for flow in ensemble.flows]
-        self.channels = ensemble.channels
-        self.sizes = tuple(sorted({target.image_size for flow in flows for target in flow.targets}))
-        self.saved_variables = list(Ensemble(flows).variables)
-        self._answer = tf.function(lambda images: _answer(flows, dict(zip(self.sizes, images))))
-        self._denoise = tf.function(lambda images: _denoise(flows[0], dict(zip(self.sizes, images))))
-        self._is_one_flow = len(flows) == 1
+        copy = Ensemble([_inference_flow(flow, copied) for flow in ensemble.flows])
+        self.channels, self.sizes = copy.channels, copy.sizes
+        self.saved_variables = list(copy.variables)
+        self._answer = tf.function(lambda images: copy.of_sized(dict(zip(self.sizes, images))))
+        self._denoise = lambda images: {"denoised": copy.flows[0].denoise(images)}
+        self._is_one_flow = len(copy.flows) == 1
 
     def signatures(self) -> dict[str, Any]:
         """The functions that are saved, by their names."""
@@ -131,7 +121,7 @@ class ExportedModel(tf.Module):
             BYTES: tf.function(lambda image_bytes: self._answer(self._decoded(image_bytes)), [image_bytes]),
         }
         if self._is_one_flow:
-            functions[DENOISE] = tf.function(lambda images: self._denoise(self._resized(images)), [images])
+            functions[DENOISE] = tf.function(self._denoise, [images])
         return {name: function.get_concrete_function() for name, function in functions.items()}
 
     def _resized(self, images: tf.Tensor) -> Resized:
@@ -155,22 +145,6 @@ def _inference_flow(flow: Flow, copied: Callable[[tf.keras.Model], tf.keras.Mode
 def _logits_only(network: tf.keras.Model, name: str) -> Target:
     """A target without auxiliary heads, whose variables would be saved."""
     return Target(tf.keras.Model(network.input, {"logits": network.output["logits"]}), name=name)
-
-
-def _answer(flows: Sequence[Flow], sized: Sized) -> dict[str, tf.Tensor]:
-    weights = [len(flow.targets) for flow in flows]
-    logits = sum(weight * _logits(flow, sized) for weight, flow in zip(weights, flows)) / sum(weights)
-    return {"logits": logits, "probabilities": tf.nn.softmax(logits), "classes": tf.argmax(logits, axis=-1)}
-
-
-def _logits(flow: Flow, sized: Sized) -> tf.Tensor:
-    sizes = [defense.target.image_size for defense in flow.defenses]
-    denoised = {size: defense.denoise(sized[size]) for size, defense in zip(sizes, flow.defenses)}
-    return tf.reduce_mean([target(denoised[target.image_size])["logits"] for target in flow.targets], axis=0)
-
-
-def _denoise(flow: Flow, sized: Sized) -> dict[str, tf.Tensor]:
-    return {"denoised": flow.denoise(sized[flow.targets[0].image_size])}
 
 
 def _decode(content: tf.Tensor, channels: int) -> tf.Tensor:

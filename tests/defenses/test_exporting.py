@@ -18,8 +18,8 @@ from PIL import Image
 
 from hgd_tf.data.images import decode_image
 from hgd_tf.defenses import Defense, exporting
-from hgd_tf.defenses.ensemble import Ensemble, Flow
-from hgd_tf.defenses.exporting import Export, as_ensemble, export, export_path
+from hgd_tf.defenses.ensemble import Ensemble, Flow, as_ensemble
+from hgd_tf.defenses.exporting import Export, export, export_path
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError
 from hgd_tf.targets import Target, load_target, resize_to
