@@ -33,16 +33,20 @@ from hgd_tf.competition.page import write_page
 from hgd_tf.competition.reports import format_table, make_report, write_organizers_files, write_scores
 from hgd_tf.competition.tournament import TournamentConfig, play
 
+DEFAULTS = TournamentConfig._field_defaults
+
 flags.declare_key_flag("checkpoint_dir")
 flags.DEFINE_list("attacks_dir", None, "Folders with a directory an attack.", required=True)
 flags.DEFINE_list("defenses_dir", None, "Folders with a directory a defence.", required=True)
 flags.DEFINE_string("images_dir", None, "Folder of PNG files, each named by its ImageId.", required=True)
 flags.DEFINE_string("table", None, "The images' labels: a table as the competition's.", required=True)
 flags.DEFINE_string("output_dir", "runs/tournament", "Folder of results.")
-flags.DEFINE_integer("epsilon", 16, "Radius in pixel units; the competition's was one of 4, 8, 12, 16.", 1, 255)
-flags.DEFINE_integer("batch_size", 100, "Images a program gets at a time.", 1)
-flags.DEFINE_float("time_limit", 500.0, "Seconds that a program has for a batch.", 0.1)
-flags.DEFINE_integer("jobs", 1, "Programs that run at a time.", 1)
+flags.DEFINE_integer(
+    "epsilon", DEFAULTS["epsilon"], "Radius in pixel units; the competition's was one of 4, 8, 12, 16.", 1, 255
+)
+flags.DEFINE_integer("batch_size", DEFAULTS["batch_size"], "Images a program gets at a time.", 1)
+flags.DEFINE_float("time_limit", DEFAULTS["time_limit"], "Seconds that a program has for a batch.", 0.1)
+flags.DEFINE_integer("jobs", DEFAULTS["jobs"], "Programs that run at a time.", 1)
 flags.DEFINE_list("attacks", [], "Names of the attacks that take part; default: all.")
 flags.DEFINE_list("defenses", [], "Names of the defences that take part; default: all.")
 flags.DEFINE_enum("rerun", NOTHING, RERUNS, "What is finished and yet to be run again; failed: crashes and time-outs.")

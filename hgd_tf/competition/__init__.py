@@ -1,1 +1,1 @@
-"""The NIPS 2017 competition's formats: its tables, its attacks' directories."""
+"""The NIPS 2017 competition: its formats, its attacks' directories, running and packing a defence, a tournament."""

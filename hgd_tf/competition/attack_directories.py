@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple, Union
 
@@ -19,11 +18,10 @@ from hgd_tf.attacks.recipes import (
     RecipeAttack,
     Role,
 )
+from hgd_tf.competition.entries import ATTACK, METADATA_FILE, TARGETED_ATTACK, metadata_json
 from hgd_tf.files import replacing
 
-ENTRY_POINT, METADATA_FILE = "run_attack.sh", "metadata.json"
-CONTAINER, CONTAINER_GPU = "tensorflow/tensorflow:2.15.0", "tensorflow/tensorflow:2.15.0-gpu"
-ATTACK, TARGETED_ATTACK = "attack", "targeted_attack"
+ENTRY_POINT = "run_attack.sh"
 
 # Who plays the paper's networks: those whose weights a package holds.
 MEMBERS, HELD_OUT = ("efficientnet_lite0", "efficientnet_lite1"), "efficientnet_lite2"
@@ -95,13 +93,7 @@ def _write(path: Path, directory: AttackDirectory) -> Path:
 
 def files_of(directory: AttackDirectory) -> dict[str, str]:
     """The content of a directory's files by their names."""
-    metadata = {
-        "type": directory.kind,
-        "container": CONTAINER,
-        "container_gpu": CONTAINER_GPU,
-        "entry_point": ENTRY_POINT,
-    }
-    return {METADATA_FILE: json.dumps(metadata, indent=2) + "\n", ENTRY_POINT: _script(directory)}
+    return {METADATA_FILE: metadata_json(directory.kind, ENTRY_POINT), ENTRY_POINT: _script(directory)}
 
 
 def _script(directory: AttackDirectory) -> str:

@@ -14,6 +14,7 @@ from hgd_tf.errors import DataError
 METADATA_FILE = "metadata.json"
 FIELDS = ("type", "container", "container_gpu", "entry_point")
 ATTACK, TARGETED_ATTACK, DEFENSE = TYPES = ("attack", "targeted_attack", "defense")
+CONTAINER, CONTAINER_GPU = "tensorflow/tensorflow:2.15.0", "tensorflow/tensorflow:2.15.0-gpu"
 # Python writes these beside what it imports; they say nothing new about an entry.
 CACHE_FOLDER = "__pycache__"
 
@@ -38,6 +39,17 @@ class Entry(NamedTuple):
     def is_unchanged(self) -> bool:
         """Whether the directory holds what it held when it was read."""
         return directory_digest(self.directory) == self.digest
+
+
+def metadata_json(kind: str, entry_point: str) -> str:
+    """The content of the metadata.json of one of this project's entries.
+
+    Args:
+      kind: a name of `TYPES`.
+      entry_point: the program's file in the entry's directory.
+    """
+    fields = dict(zip(FIELDS, (kind, CONTAINER, CONTAINER_GPU, entry_point)))
+    return json.dumps(fields, indent=2) + "\n"
 
 
 def load_entries(folders: Sequence[Union[str, Path]], types: Sequence[str], names: Sequence[str] = ()) -> list[Entry]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from hgd_tf.competition.files import LABELS
-from hgd_tf.competition.runner import MAX_BYTES, PER_IMAGES
+from hgd_tf.competition.runner import admitted_bytes
 from hgd_tf.data.images import decode_image, write_image
 from hgd_tf.errors import DataError
 
@@ -100,11 +99,6 @@ def collect_labels(images: Collection[str], output: Path) -> Labels:
         unknown = sorted(found.keys() - known.keys())
         problems.append(f"{len(unknown)} labels are of no image here: {_some(unknown)}")
     return Labels({name: label for name, label in known.items() if label in LABELS}, problems + broken)
-
-
-def admitted_bytes(images: int) -> int:
-    """How large an output for so many images may be."""
-    return MAX_BYTES * math.ceil(images / PER_IMAGES)
 
 
 def without_ending(name: str) -> str:

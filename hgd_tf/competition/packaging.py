@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -16,8 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.competition import runner
-from hgd_tf.competition.attack_directories import CONTAINER, CONTAINER_GPU
-from hgd_tf.competition.entries import DEFENSE, METADATA_FILE
+from hgd_tf.competition.entries import DEFENSE, METADATA_FILE, metadata_json
 from hgd_tf.competition.files import LABELS
 from hgd_tf.competition.validation import (
     BATCH_IMAGES,
@@ -134,13 +132,7 @@ def _write_program(submission: Path) -> None:
     shutil.copyfile(runner.__file__, submission / RUNNER_FILE)
     (submission / ENTRY_POINT).write_text(SCRIPT, encoding="utf-8")
     (submission / ENTRY_POINT).chmod(0o755)
-    metadata = {
-        "type": DEFENSE,
-        "container": CONTAINER,
-        "container_gpu": CONTAINER_GPU,
-        "entry_point": ENTRY_POINT,
-    }
-    (submission / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    (submission / METADATA_FILE).write_text(metadata_json(DEFENSE, ENTRY_POINT), encoding="utf-8")
 
 
 def _check_size(size: int, limit: int, what: str) -> None:

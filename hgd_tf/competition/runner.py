@@ -407,8 +407,13 @@ def _warn_of_equal_names(names: Sequence[str]) -> None:
             _log(f"{other} and {name} differ in their endings only: a scorer takes them for one image")
 
 
+def admitted_bytes(images: int) -> int:
+    """How large the competition admits an output for so many images to be."""
+    return MAX_BYTES * math.ceil(images / PER_IMAGES)
+
+
 def _warn_of_size(rows: _Rows) -> None:
-    allowed = MAX_BYTES * math.ceil(rows.count / PER_IMAGES)
+    allowed = admitted_bytes(rows.count)
     if rows.size > allowed:
         _log(f"the output has {rows.size} bytes; the competition admits {allowed} for {rows.count} images")
 

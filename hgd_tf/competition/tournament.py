@@ -17,6 +17,7 @@ from hgd_tf.competition.checksums import Watch, files_below
 from hgd_tf.competition.entries import ATTACK, DEFENSE, TARGETED_ATTACK, Entry, load_entries
 from hgd_tf.competition.jobs import IMAGES_FOLDER, LOG_FILE, Input, Job, JobResult, JobRunner
 from hgd_tf.competition.outputs import without_ending
+from hgd_tf.competition.runner import TIME_LIMIT
 from hgd_tf.competition.scoring import NO_LABEL, Classifications
 from hgd_tf.errors import DataError, RunError
 
@@ -46,7 +47,7 @@ class TournamentConfig(NamedTuple):
     output_dir: str
     epsilon: int = 16
     batch_size: int = 100
-    time_limit: float = 500.0
+    time_limit: float = TIME_LIMIT
     jobs: int = 1
     attacks: Sequence[str] = ()
     defenses: Sequence[str] = ()

@@ -14,13 +14,13 @@ from hgd_tf.competition.entries import DEFENSE, METADATA_FILE, TARGETED_ATTACK, 
 from hgd_tf.competition.files import LABELS, TARGET_CLASSES_FILE
 from hgd_tf.competition.isolation import run_isolated
 from hgd_tf.competition.outputs import collect_images, collect_labels
+from hgd_tf.competition.runner import TIME_LIMIT
 from hgd_tf.competition.unpacking import kind_of, submission_root, unpack
 from hgd_tf.data.images import decode_image, write_image
 from hgd_tf.errors import DataError
 
 MOST_ZIPPED_BYTES, MOST_UNPACKED_BYTES = 8 * 2**30, 16 * 2**30
 BATCH_IMAGES, IMAGE_SIZE, CHANNELS = 100, 299, 3
-TIME_LIMIT = 500.0  # seconds for a batch, start-up included
 EPSILON = 16  # the largest of the competition
 SHOWN_CHARACTERS = 600  # of what a failed program said
 

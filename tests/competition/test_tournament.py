@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hgd_tf.competition.outputs import admitted_bytes, clip_to_ball, collect_labels
+from hgd_tf.competition.outputs import clip_to_ball, collect_labels
 from hgd_tf.competition.page import render
 from hgd_tf.competition.reports import Report, make_report, write_organizers_files, write_scores
+from hgd_tf.competition.runner import admitted_bytes
 from hgd_tf.competition.tournament import TournamentConfig, play
 from hgd_tf.errors import DataError, RunError
 
