@@ -18,7 +18,7 @@ from hgd_tf.defenses import Defense, load_defense
 from hgd_tf.defenses.saving import DENOISER_FILE, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
 from hgd_tf.errors import HgdError, RunError, TargetError
-from hgd_tf.guidance import GUIDANCES, Batch, GuidedDenoiser
+from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
 from hgd_tf.strategy import make_strategy
 from hgd_tf.targets import Target, load_target
 from hgd_tf.targets.registry import target_spec
@@ -120,7 +120,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
 
         def sample(step: int, count: int) -> Iterable[tf.Tensor]:
             batches = training_batches(train_set, config.batch_size, seed, step).take(count)
-            return batches.map(lambda *batch: Batch(*batch).attacked)
+            return batches.map(lambda batch: batch.attacked)
 
         return _Pairs(batches, sample, pairs // config.batch_size)
 

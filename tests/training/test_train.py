@@ -208,6 +208,17 @@ def test_the_averaged_weights_are_saved_and_the_last_ones_trained_on(interrupted
         assert not in_state(weight, "denoiser/")
 
 
+def test_averaged_weights_have_statistics_of_stored_pairs_too(config, tmp_path):
+    """One epoch: those that are saved are others than those that training goes on with."""
+    run = train(dataclasses.replace(config, craft="stored", epochs=1), tmp_path / "stored")
+    saved = [variable.numpy() for variable in load_defense(run).denoiser.non_trainable_variables]
+    kept = [value for key, value in variables(run).items() if key.startswith("denoiser/") and "moving" in key]
+    assert len(saved) == len(kept) == 6
+    for value in saved:
+        assert np.all(np.isfinite(value))
+        assert not any(np.array_equal(value, other) for other in kept)
+
+
 def test_the_saved_denoiser_is_in_float32_and_folds_pixels(unbroken):
     model = load_defense(unbroken).denoiser
     head = model.get_layer("head")
