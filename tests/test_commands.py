@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from heed_sigint import HEED_SIGINT
 from PIL import Image
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
@@ -356,14 +357,6 @@ def test_help_shows_the_manual_and_every_guidance(outcomes):
     for guidance in GUIDANCES:
         assert re.search(rf"^  {guidance} .*(PGD|FGD|LGD|CGD)", shown, re.MULTILINE)
         assert re.search(rf"--guidance: <[^>]*\b{guidance}\b", shown)
-
-
-# Shells start background jobs with SIGINT ignored, and children inherit that: these tests may run in such a job.
-HEED_SIGINT = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.executable, sys.argv[1:])
-"""
 
 
 class Story(NamedTuple):

@@ -17,6 +17,7 @@ import time
 
 import numpy as np
 import pytest
+from heed_sigint import HEED_SIGINT
 
 from hgd_tf.checkpoints import fetch as fetch_module
 from hgd_tf.checkpoints.fetch import fetch
@@ -251,7 +252,8 @@ def test_other_addresses_are_refused(path, url):
 def test_stopped_in_the_middle_it_goes_on(server, path, stop):
     server.script = ["stall"]
     program = f"from hgd_tf.checkpoints.fetch import fetch; fetch({server.url!r}, {str(path)!r})"
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", HEED_SIGINT, sys.executable, "-c", program]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     part, half = path.with_name("network.tar.gz.part"), len(server.content) // 2
     deadline = time.time() + 20
     while not (part.exists() and part.stat().st_size == half) and time.time() < deadline:

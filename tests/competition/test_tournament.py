@@ -19,6 +19,7 @@ from typing import Any, Optional
 
 import numpy as np
 import pytest
+from heed_sigint import HEED_SIGINT
 from PIL import Image
 
 from hgd_tf.competition.outputs import clip_to_ball, collect_labels
@@ -35,14 +36,6 @@ ANSWER = 'cat answers.csv > "$2"\n'
 RIGHT = "".join(f"{name},{1 + number}\n" for number, name in enumerate(NAMES))
 AIMED = "".join(f"{name},{101 + number}\n" for number, name in enumerate(NAMES))
 LIMIT = 60  # seconds that a process may take on a busy machine
-# Shells start background jobs with SIGINT ignored, and children inherit that: these tests may run in such a job.
-HEED_SIGINT = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.executable, sys.argv[1:])
-"""
-
-
 HOSTILE = str(Path(__file__).parent / "hostile")
 
 
