@@ -36,13 +36,15 @@ from hgd_tf.crafting import craft_set
 from hgd_tf.crafting.job import CraftConfig, load_plan
 from hgd_tf.crafting.shards import FORMATS
 from hgd_tf.crafting.verify import format_summary, summarize, verify_set
+from hgd_tf.networks_flag import networks_from_flags
 from hgd_tf.strategy import STRATEGIES
 
 DEFAULTS = CraftConfig("train_set")
 RUNNERS = ("local", "beam")
 ATTACKS_DIR = "attacks"
 
-flags.declare_key_flag("checkpoint_dir")
+for _shared in ("checkpoint_dir", "networks"):
+    flags.declare_key_flag(_shared)
 _RECIPES = flags.DEFINE_list("recipe", [], f"What to craft: one or several of {', '.join(RECIPES)}.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the sets.")
 _FORMAT = flags.DEFINE_enum("format", "tfrecord", list(FORMATS), "Of the shards.")
@@ -57,7 +59,6 @@ _WRITE_ATTACK_DIRS = flags.DEFINE_bool(
 flags.DEFINE_string("target", DEFAULTS.target, "The classifier: a name (python -m hgd_tf.targets) or a Keras model.")
 flags.DEFINE_list("members", list(DEFAULTS.members), "The attacked ensemble; `target` is the target.")
 flags.DEFINE_string("holdout", DEFAULTS.holdout, "The network of the black-box sets.")
-_NETWORKS = flags.DEFINE_list("networks", [], "Who plays appendix D's networks: IncV3=NAME,advV3=NAME,….")
 flags.DEFINE_string("source", DEFAULTS.source, "The images.")
 flags.DEFINE_string("labels", None, "Table of the images' classes.")
 flags.DEFINE_bool("crop_boxes", False, "The images are the competition's originals: cut its boxes out.")
@@ -72,9 +73,6 @@ flags.DEFINE_enum("strategy", DEFAULTS.strategy, STRATEGIES, "One device, or a r
 flags.DEFINE_bool("judged", DEFAULTS.judged, "Record every network's answer to every image.")
 
 flags.register_validator("recipe", lambda names: set(names) <= set(RECIPES), f"expected some of {', '.join(RECIPES)}")
-flags.register_validator(
-    "networks", lambda pairs: all(pair.count("=") == 1 for pair in pairs), "expected NAME=NETWORK,NAME=NETWORK,…"
-)
 flags.register_multi_flags_validator(
     ["recipe", "verify", "write_attack_dirs"],
     lambda values: sum(map(bool, values.values())) == 1,
@@ -89,10 +87,9 @@ flags.register_multi_flags_validator(
 
 def config_from_flags(recipe: str) -> CraftConfig:
     """The set that the command line describes."""
-    networks = tuple((part, network) for part, _, network in (pair.partition("=") for pair in _NETWORKS.value))
     names = {field.name for field in dataclasses.fields(CraftConfig)} - {"recipe", "networks", "members"}
     plain: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
-    return CraftConfig(recipe, members=tuple(flags.FLAGS.members), networks=networks, **plain)
+    return CraftConfig(recipe, members=tuple(flags.FLAGS.members), networks=networks_from_flags(), **plain)
 
 
 def craft(recipe: str, folder: Path) -> None:

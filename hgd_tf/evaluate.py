@@ -9,25 +9,39 @@ PGD x2 (appendix B) beside it. The table is saved as results.csv and results.jso
 
 With --test_dir, images of your own are the test images of runs that were trained on --photographs: a folder a class, or
 files that --labels classifies.
+
+    python -m hgd_tf.evaluate --table=FILE.json --test_dir=DIR --labels=TABLE.csv
+
+Instead of runs, a file says what the rows are, each an ensemble in the paper's signs (Appendix C), such as
+["LGD0->Lite0", "LGD0->Lite1"], and on which networks the images are attacked (hgd_tf/evaluation/described_table.py says
+how). So are denoisers tested before targets that they were not trained for (Table 5) and in combinations (Table 9).
+
+Every row has its cost beside it, in 10⁹ float operations an image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from hgd_tf import cli
 from hgd_tf.errors import RunError
-from hgd_tf.evaluation import evaluate_runs
+from hgd_tf.evaluation import evaluate_runs, evaluate_table
+
+COMPARISON = "runs/comparison"
 
 flags.declare_key_flag("checkpoint_dir")
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder of the results; default: the one run's, or runs/comparison."
+    "output_dir", None, "Folder of the results; default: the one run's, or runs/comparison, for a table a folder in it."
 )
+_TABLE = flags.DEFINE_string("table", None, "JSON file that describes the rows, instead of runs.")
 _SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
-_TEST_DIR = flags.DEFINE_string("test_dir", None, "Images of known class, instead of the runs' own test images.")
+_TEST_DIR = flags.DEFINE_string(
+    "test_dir", None, "Images of known class, instead of the runs' or the table's own test images."
+)
 _LABELS = flags.DEFINE_string("labels", None, "CSV with the columns file and label, of --test_dir.")
 _ADAPTIVE_IMAGES = flags.DEFINE_integer("adaptive_images", None, "Images for the adaptive attack; default: as run.", 1)
 
@@ -47,12 +61,22 @@ def _changes() -> dict[str, Any]:
     return changes
 
 
+def _default_output_dir(runs: Sequence[str]) -> str:
+    if _TABLE.value is not None:
+        return str(Path(COMPARISON) / Path(_TABLE.value).stem)
+    return runs[0] if len(runs) == 1 and not _TEST_DIR.value else COMPARISON
+
+
 def main(runs: Sequence[str]) -> None:
-    if not runs:
+    if runs and _TABLE.value is not None:
+        raise RunError(f"--table={_TABLE.value} describes every row: expected no runs beside it, received {runs[0]}")
+    if not runs and _TABLE.value is None:
         raise RunError("expected the folder of at least one training run, received none")
-    in_place = len(runs) == 1 and not _TEST_DIR.value
-    output_dir = _OUTPUT_DIR.value or (runs[0] if in_place else "runs/comparison")
-    print(evaluate_runs(runs, output_dir, _SETS_DIR.value, _changes()))
+    output_dir = _OUTPUT_DIR.value or _default_output_dir(runs)
+    if _TABLE.value is not None:
+        print(evaluate_table(_TABLE.value, output_dir, _SETS_DIR.value, _changes()))
+    else:
+        print(evaluate_runs(runs, output_dir, _SETS_DIR.value, _changes()))
     print(f"\nResults are in {output_dir}")
 
 

@@ -18,6 +18,13 @@ Results: in --run_dir lie denoiser.keras (the best by validation loss), results.
 config.json and tensorboard/. Stopped at any moment and started again with the same flags, a run goes on where it was.
 Attacked images are kept in --sets_dir for other runs on the same networks and images.
 
+Several targets: --targets=A,B trains a denoiser for each, one after the other, in --run_dir/NAME; the same command
+again goes on with the first that is not finished. --run_dir/models.json then describes their ensemble, which
+python -m hgd_tf.defend --models= runs. nips.flags does so on the competition's attacks (--recipe=appendix_d), whose
+networks --networks names.
+
+New classes: --class_split trains on three quarters of the classes, and validates and tests on the others (Table 4).
+
 A classifier of your own: --target=my_classifier.keras --feature_layer=NAME --input_range=0,1 --data_dir=images
 with --members and --holdout, which name other networks or Keras models of the same classes and input range.
 """
@@ -33,15 +40,17 @@ from absl import flags
 from hgd_tf import cli
 from hgd_tf.attacks import TRAINING_RECIPES
 from hgd_tf.denoisers import DENOISERS, PRECISIONS
-from hgd_tf.evaluation import evaluate_run
 from hgd_tf.guidance import GUIDANCES
+from hgd_tf.networks_flag import networks_from_flags
 from hgd_tf.strategy import STRATEGIES
 from hgd_tf.targets import TARGETS
-from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
+from hgd_tf.training import OPTIMIZERS, ExperimentConfig, TrainConfig
+from hgd_tf.training.several import train_and_test, train_each
 
 DEFAULTS, EXPERIMENT_DEFAULTS = TrainConfig(ExperimentConfig()), ExperimentConfig()
 
-flags.declare_key_flag("checkpoint_dir")
+for _shared in ("checkpoint_dir", "networks"):
+    flags.declare_key_flag(_shared)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.", required=True)
 _SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove the run that stands in --run_dir.")
@@ -64,7 +73,8 @@ flags.DEFINE_integer("reuse", DEFAULTS.reuse, "How often a pair crafted online i
 flags.DEFINE_integer("train_images", None, "Clean images to attack for training; default: all.", 1)
 flags.DEFINE_integer("validation_images", None, "Clean images to attack for validation; default: all.", 1)
 flags.DEFINE_integer("batch_size", DEFAULTS.batch_size, "Pairs of images a step, over all devices.", 1)
-flags.DEFINE_float("learning_rate", DEFAULTS.learning_rate, "Adam's, at its highest.", 0.0)
+flags.DEFINE_enum("optimizer", DEFAULTS.optimizer, list(OPTIMIZERS), "Adam, or Muon for the convolutions' kernels.")
+flags.DEFINE_float("learning_rate", DEFAULTS.learning_rate, "The optimizer's, at its highest.", 0.0)
 flags.DEFINE_enum("schedule", DEFAULTS.schedule, ("plateau", "cosine"), "Of the learning rate.")
 flags.DEFINE_integer("warmup_steps", DEFAULTS.warmup_steps, "Steps in which the cosine's rate rises.", 0)
 flags.DEFINE_float("ema", DEFAULTS.ema, "Momentum of the averaged weights that are kept; 0: the last ones.", 0.0, 1.0)
@@ -77,6 +87,7 @@ flags.DEFINE_enum("strategy", DEFAULTS.strategy, STRATEGIES, "One device, or a r
 flags.DEFINE_string(
     "target", EXPERIMENT_DEFAULTS.target, "The classifier: a name (python -m hgd_tf.targets) or a Keras model's path."
 )
+_TARGETS = flags.DEFINE_list("targets", [], "Instead of --target: names of several, with a run for each.")
 flags.DEFINE_string("checkpoint", None, "Weights of a named target, instead of those in the package.")
 flags.DEFINE_integer("image_size", None, "Side of the target's input; default: its native one.", 1)
 flags.DEFINE_string("feature_layer", None, "Of a Keras model: the layer whose output guides.")
@@ -95,6 +106,9 @@ flags.DEFINE_string(
 flags.DEFINE_string("photographs", None, "Instead of --data_dir: a folder of image files, or of one folder a class.")
 flags.DEFINE_string("labels", None, "CSV with the columns file and label, of --photographs and --test_dir.")
 flags.DEFINE_string("test_dir", None, "Images of known class to test on, beside --photographs.")
+flags.DEFINE_bool(
+    "class_split", EXPERIMENT_DEFAULTS.class_split, "Train on three quarters of the classes, test on the others."
+)
 flags.DEFINE_integer("test_images", None, "Images to test on; default: all.", 1)
 flags.DEFINE_integer("adaptive_images", EXPERIMENT_DEFAULTS.adaptive_images, "Images for the adaptive attack.", 1)
 flags.DEFINE_integer("seed", EXPERIMENT_DEFAULTS.seed, "Of every random draw.", 0)
@@ -128,9 +142,19 @@ flags.register_multi_flags_validator(
     "--craft=online takes crops of --photographs",
 )
 flags.register_multi_flags_validator(
-    ["target", "feature_layer"],
-    lambda values: values["feature_layer"] is None or values["target"] not in TARGETS,
+    ["target", "targets", "feature_layer"],
+    lambda values: values["feature_layer"] is None or not (values["targets"] or values["target"] in TARGETS),
     "--feature_layer goes with a Keras model's path as --target",
+)
+flags.register_validator(
+    "targets",
+    lambda names: set(names) <= set(TARGETS) and len(set(names)) == len(names),
+    f"expected some of {', '.join(TARGETS)}, each once",
+)
+flags.register_multi_flags_validator(
+    ["target", "targets", "checkpoint"],
+    lambda values: not values["targets"] or (flags.FLAGS["target"].using_default_value and not values["checkpoint"]),
+    "--targets stands instead of --target and --checkpoint",
 )
 
 
@@ -146,6 +170,7 @@ def config_from_flags() -> TrainConfig:
         ExperimentConfig,
         input_range=(low, high),
         members=tuple(flags.FLAGS.members),
+        networks=networks_from_flags(),
         ens_target=flags.FLAGS.ens_target or None,
     )
     return from_flags(TrainConfig, experiment=experiment)
@@ -153,11 +178,12 @@ def config_from_flags() -> TrainConfig:
 
 def main(_) -> None:
     config, run_dir = config_from_flags(), _RUN_DIR.value
-    experiment = train_denoiser(config, run_dir, _SETS_DIR.value, overwrite=_OVERWRITE.value)
-    if len(experiment.splits.test.labels):
-        print("\n" + evaluate_run(run_dir, experiment, config.experiment))
-    else:
-        print("\nno table: there are no test images (--test_dir)")
+    if _TARGETS.value:
+        models = train_each(config, _TARGETS.value, run_dir, _SETS_DIR.value, overwrite=_OVERWRITE.value)
+        print(f"\nDenoisers, results and logs are in {run_dir}/NAME, the ensemble's description is {models}")
+        return
+    table = train_and_test(config, run_dir, _SETS_DIR.value, overwrite=_OVERWRITE.value)
+    print("\n" + (table or "no table: there are no test images (--test_dir)"))
     print(f"\nDenoiser, results and logs are in {run_dir}")
 
 

@@ -19,6 +19,7 @@ import pytest
 from heed_sigint import HEED_SIGINT
 from PIL import Image
 
+from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
 from hgd_tf.defenses import Defense, save_defense
 from hgd_tf.denoisers import dunet, median
@@ -59,7 +60,20 @@ SMALL_CONFIG = TrainConfig(
 LIMIT = 400  # seconds that a process may take on a busy machine
 
 
+# Of a table: its experiments by its file's name, and its other sections.
+TABLES = {
+    "table": {"target": "mini_vgg"},
+    "unknown_field": {"holdouts": "mini_vgg"},
+    "colour": {"target": "efficientnet_lite0"},
+}
+TABLE = {
+    "denoisers": {"A": {"defense": "empty"}},
+    "targets": {"X": {"name": "mini_vgg"}},
+    "rows": {"none": ["X"], "LGD": ["A->X"]},
+}
+
 CRAFT = ["--recipe=black_eps4", "--output_dir=sets"]
+PLAYERS = ",".join(f"{name}=mini_vgg" for name in APPENDIX_D_NETWORKS if name != "ResNet101")
 ATTACK = ["--models=mini_vgg", "--output_dir=attacked", "--max_epsilon=8"]
 
 
@@ -116,6 +130,37 @@ MISTAKES = {
     "start from another network": Mistake(
         "train", [*SMALL, "--init_from=wide"], r"--init_from=wide holds a denoiser of another architecture or width"
     ),
+    "unknown among targets": Mistake(
+        "train", [*SMALL, "--targets=mini_vgg,resnet999"], r"targets=.*resnet999.*expected some of mini_inception.*once"
+    ),
+    "target twice": Mistake("train", [*SMALL, "--targets=mini_vgg,mini_vgg"], r"targets=.*each once"),
+    "target and targets": Mistake(
+        "train", [*SMALL, "--target=mini_inception", "--targets=mini_vgg"], r"--targets stands instead of --target"
+    ),
+    "weights of several targets": Mistake(
+        "train", [*SMALL, "--targets=mini_vgg", "--checkpoint=words.png"], r"instead of --target and --checkpoint"
+    ),
+    "layer of several targets": Mistake(
+        "train", [*SMALL, "--targets=mini_vgg", "--feature_layer=top"], r"--feature_layer goes with a Keras model"
+    ),
+    "appendix D without players": Mistake(
+        "train", [*SMALL, "--recipe=appendix_d"], r"no network plays IncV3: --networks=IncV3=NAME"
+    ),
+    "appendix D without a player": Mistake(
+        "train",
+        [*SMALL, "--recipe=appendix_d", "--targets=mini_vgg", f"--networks={PLAYERS}"],
+        r"no network plays ResNet101: --networks=ResNet101=NAME",
+    ),
+    "players of unknown parts": Mistake(
+        "train", [*SMALL, "--networks=Res=mini_vgg"], r"networks.*some of IncV3, advV3"
+    ),
+    "two players of a part": Mistake(
+        "train", [*SMALL, "--networks=IncV3=mini_vgg,IncV3=mini_resnet"], r"networks.*each once"
+    ),
+    "unknown player": Mistake("train", [*SMALL, "--networks=IncV3=vgg99"], r"'vgg99'.*mini_inception"),
+    "unknown classes split": Mistake(
+        "train", [*SMALL, "--photographs=words", "--class_split"], r"--class_split needs the true classes: --labels"
+    ),
     "batch too large": Mistake("train", [*SMALL, "--batch_size=101"], r"batch_size=101.*100 pairs"),
     "no image": Mistake("defend", ["--run_dir=defense", "--image=words.png"], r"words\.png is truncated or no image"),
     "missing image": Mistake("defend", ["--run_dir=defense", "--image=absent.png"], r"no such file: absent\.png"),
@@ -133,6 +178,23 @@ MISTAKES = {
     "evaluate no run": Mistake("evaluate", ["empty"], r"empty is no run directory"),
     "evaluate nowhere": Mistake("evaluate", ["absent"], r"no such directory: absent"),
     "evaluate other runs": Mistake("evaluate", ["finished", "seed1"], r"seed1 is of another experiment than finished"),
+    "evaluate no table": Mistake("evaluate", ["--table=absent.json"], r"no such description of a table: absent\.json"),
+    "evaluate words": Mistake("evaluate", ["--table=words.png"], r"words\.png is no JSON"),
+    "evaluate a table and a run": Mistake(
+        "evaluate", ["run0", "--table=table.json"], r"--table=table\.json describes every row.*received run0"
+    ),
+    "evaluate an unknown field": Mistake(
+        "evaluate", ["--table=unknown_field.json"], r"unknown_field\.json: experiment: expected target.*'holdouts'"
+    ),
+    "evaluate an absent part": Mistake(
+        "evaluate", ["--table=table.json"], r"table\.json: 1 of 2 parts cannot be loaded: A: empty holds no defense"
+    ),
+    "evaluate without images": Mistake(
+        "evaluate", ["--table=colour.json"], r"colour\.json: expected --test_dir=DIR.*efficientnet_lite0"
+    ),
+    "labels of no tests": Mistake(
+        "evaluate", ["--table=table.json", "--labels=labels.csv"], r"--labels goes with --test_dir"
+    ),
     "no weights": Mistake(
         "train",
         [*SMALL, "--target=inception_v3", "--checkpoint_dir=empty"],
@@ -302,6 +364,8 @@ def workplace(tmp_path_factory) -> Path:
     seed1 = SMALL_CONFIG.to_json()
     seed1["experiment"]["seed"] = 1
     open_run(folder / "seed1", TrainConfig.from_json(seed1))
+    for name, fields in TABLES.items():
+        write_json(folder / f"{name}.json", {**TABLE, "experiment": fields})
     save_defense(Defense(median(1), load_target("mini_inception")), folder / "defense")
     save_defense(Defense(dunet(1 / 32, 1), load_target("mini_inception")), folder / "wide")
     return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Union
 
@@ -118,7 +118,6 @@ LIGHT_MIX = TRAIN_MIX._replace(
 STRONG_SET = LIGHT_MIX._replace(
     name="strong_set", attacks=tuple(attack for attack in LIGHT_MIX.attacks if attack.role != NOBODY), lowest=16
 )
-TRAINING_RECIPES = {recipe.name: recipe for recipe in (TRAIN_SET, TRAIN_MIX, LIGHT_MIX, STRONG_SET)}
 
 _SEVEN = Networks("x7", ("IncV3", "advV3", "ensV3", "ens4V3", "IncV4", "IncResV2", "ensIncResV2"))
 _EIGHT = Networks("x8", (*_SEVEN.names, "ResNet101"))
@@ -137,6 +136,12 @@ APPENDIX_D = Recipe(
     lowest=16,
     highest=16,
 )
+APPENDIX_D_NETWORKS = _EIGHT.names
+
+TRAINING_RECIPES = {recipe.name: recipe for recipe in (TRAIN_SET, TRAIN_MIX, LIGHT_MIX, STRONG_SET, APPENDIX_D)}
+# By a training recipe's name, what its denoisers are validated on: variants of Table 1 on its ValSet, so that their
+# losses compare; appendix D on its own attacks.
+VALIDATION_RECIPES = {**dict.fromkeys(TRAINING_RECIPES, VALIDATION_SET), APPENDIX_D.name: APPENDIX_D}
 
 RECIPES = {
     recipe.name: recipe
@@ -158,11 +163,26 @@ def bind(recipe: Recipe, roles: Roles) -> list[BoundAttack]:
     return bound
 
 
+def check_players(recipe: Recipe, names: Collection[str]) -> None:
+    """That each network which the recipe names is among the names; without loading any.
+
+    Raises:
+      TargetError: nobody plays one of them.
+    """
+    for attack in recipe.attacks:
+        if isinstance(attack.role, Networks):
+            _check_named(attack.role, names)
+
+
+def _check_named(role: Networks, names: Collection[str]) -> None:
+    missing = [name for name in role.names if name not in names]
+    if missing:
+        raise TargetError(f"no network plays {', '.join(missing)}: --networks={missing[0]}=NAME")
+
+
 def _players(role: Role, roles: Roles) -> list[tuple[str, tuple[Target, ...]]]:
     if isinstance(role, Networks):
-        missing = [name for name in role.names if name not in roles.named]
-        if missing:
-            raise TargetError(f"no network plays {', '.join(missing)}: --networks={missing[0]}=NAME")
+        _check_named(role, roles.named)
         # A network that plays several parts counts once.
         return [(role.name, tuple(dict.fromkeys(roles.named[name] for name in role.names)))]
     if role == EACH_MEMBER:

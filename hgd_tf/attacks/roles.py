@@ -21,6 +21,7 @@ def assign_roles(
     *,
     target_name: str,
     load: Callable[[str], Target],
+    target_as_loaded: bool = True,
 ) -> Roles:
     """The networks by their names, each loaded once.
 
@@ -30,6 +31,8 @@ def assign_roles(
       named: by the paper's names of networks, ours.
       target_name: by which the target was loaded.
       load: loads a network.
+      target_as_loaded: whether `load` gives the target too, by its name. Where it gives another one, of another size or
+        with other weights, that one plays the parts in `named` which have its name: so these depend on no target.
 
     Raises:
       TargetError: a network does not load, or two members are the same.
@@ -45,4 +48,7 @@ def assign_roles(
     names = [member.name for member in players]
     if len(set(names)) < len(names):
         raise TargetError(f"the attacked members need names of their own, received {', '.join(names)}")
-    return Roles(target, players, network(holdout), {part: network(name) for part, name in named.items()})
+    held_out = network(holdout)
+    if not target_as_loaded:
+        del loaded[target_name]
+    return Roles(target, players, held_out, {part: network(name) for part, name in named.items()})

@@ -38,7 +38,7 @@ class CraftConfig:
     Attributes:
       recipe: a name of `RECIPES`.
       target, members, holdout: names of networks, or paths of Keras models; `target` among them is the target.
-      networks: pairs of a name in appendix D and who plays it.
+      networks: by the names of appendix D, who plays them.
       source: a folder of images; `embedded:PART`; `tfds:NAME:SPLIT`.
       labels: table of the folder's labels, or the competition's; None: a folder a class, or none are known.
       crop_boxes: whether the competition's boxes are to be cut out.
@@ -55,7 +55,7 @@ class CraftConfig:
     target: str = "mini_inception"
     members: tuple[str, ...] = (THE_TARGET, "mini_inception_resnet", "mini_resnet")
     holdout: str = "mini_vgg"
-    networks: tuple[tuple[str, str], ...] = ()
+    networks: dict[str, str] = dataclasses.field(default_factory=dict)
     source: str = "embedded:test"
     labels: Optional[str] = None
     crop_boxes: bool = False
@@ -83,7 +83,7 @@ def load_plan(config: CraftConfig) -> SetPlan:
             target,
             config.members,
             config.holdout,
-            dict(config.networks),
+            config.networks,
             target_name=config.target,
             load=load_target,
         )

@@ -187,6 +187,12 @@ def _classifier(judge: Target) -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(lambda images: tf.argmax(judge(images)["logits"], axis=-1), reduce_retracing=True)
 
 
+def forget_networks() -> None:
+    """Lets go of the networks of earlier plans, and of what was compiled for them."""
+    _attack_on.cache_clear()
+    _classifier.cache_clear()
+
+
 def _mean_difference(images: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """(N,) float64; image by image, since a set's floats take eight times the memory of its bytes."""
     return np.array([np.abs(image.astype(np.int16) - other).mean() for image, other in zip(images, clean)])

@@ -7,7 +7,7 @@ from typing import NamedTuple, Union
 
 import numpy as np
 
-from hgd_tf.attacks import Recipe, Roles
+from hgd_tf.attacks import Recipe, Roles, bind
 from hgd_tf.crafting.plan import SetPlan
 from hgd_tf.crafting.run import craft_set, open_shards
 from hgd_tf.data.sources import ArraySource
@@ -55,8 +55,9 @@ class SetCrafter:
         Raises:
           DataError: that set is there and damaged.
         """
-        networks = (self.roles.target, *self.roles.members, self.roles.holdout)
-        batch_size = batch_size_for(max(network.image_size for network in networks))
+        # Of what the recipe attacks alone: sets that do not attack the target are shared by several.
+        attacked = [model.image_size for attack in bind(recipe, self.roles) for model in attack.models]
+        batch_size = batch_size_for(max([clean.images.shape[1], *attacked]))
         plan = SetPlan(recipe, self.roles, ArraySource(clean, "image"), self.seed, batch_size, SHARD_SIZE)
         folder = self.sets_dir / f"{recipe.name}-{len(clean.labels)}-{plan.digest()}"
         try:

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from hgd_tf.data.images import CropBox
+from hgd_tf.data.splits import UNKNOWN
 from hgd_tf.errors import DataError
 
 IMAGENET_CLASSES_FILE = Path(__file__).parent / "imagenet_classes.txt"
-
-
-UNKNOWN = -1
 
 
 class LabeledFile(NamedTuple):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from hgd_tf.data.images import CropBox, decode_image
 from hgd_tf.data.labeled_files import UNKNOWN, LabeledFile, labeled_files, unlabeled_files
-from hgd_tf.data.splits import LabeledImages, Splits
+from hgd_tf.data.splits import UNSEEN_TITLE, ClassSplit, LabeledImages, Splits
 from hgd_tf.errors import DataError
 
 VALIDATION_SHARE, MOST_VALIDATION = 0.15, 1000
@@ -57,8 +57,11 @@ def load_photographs(
     labels: Union[str, Path, None],
     test_dir: Union[str, Path, None],
     shape: CropShape,
+    class_split: Optional[ClassSplit] = None,
 ) -> PhotographSplits:
     """Splits a folder of photographs at random: 15 % of them, at most 1000, to validate on, the others to train on.
+
+    Or by their classes: all of some classes to train on, and of the other classes at most 1000 to validate on.
 
     Args:
       photographs: a folder of image files, or of one folder a class, as in `labeled_files`. None: there are test images
@@ -66,21 +69,49 @@ def load_photographs(
       labels: table of the classes, as in `labeled_files`. None, and no folders: the classes are unknown, -1.
       test_dir: likewise of classified images, to test on. None: there are none.
       shape: to which whole images are resized.
+      class_split: the classes of each part; of the test images those of the classes to train on are left out.
 
     Raises:
-      DataError: a folder or table is missing, too few of the files are images, or a test image's class is unknown.
+      DataError: a folder or table is missing, too few of the files are images, or a class that must be known is not.
     """
     test_files = [] if test_dir is None else labeled_files(test_dir, labels)
+    name = Path(test_dir or photographs or "").name
+    if class_split is not None:
+        name = UNSEEN_TITLE.format(name)
+        if test_files:
+            test_files = _of_classes(test_files, class_split, class_split.unseen, test_dir)
+    validation_files, train_files = _split(photographs, labels, class_split)
+    validation, test = _read(validation_files, shape), _read(test_files, shape)
+    return PhotographSplits(name, train_files, shape, validation, test)
+
+
+def _split(
+    photographs: Union[str, Path, None], labels: Union[str, Path, None], class_split: Optional[ClassSplit]
+) -> tuple[list[LabeledFile], list[LabeledFile]]:
+    """The files to validate and to train on, in a random order."""
     if photographs is None:
-        return PhotographSplits(Path(test_dir or "").name, [], shape, _read([], shape), _read(test_files, shape))
+        return [], []
     root = Path(photographs)
     files = labeled_files(root, labels) if labels is not None or _has_folders(root) else unlabeled_files(root)
+    shuffled = [files[number] for number in np.random.default_rng(SPLIT_SEED).permutation(len(files))]
+    if class_split is not None:
+        seen, unseen = (_of_classes(shuffled, class_split, classes, root) for classes in class_split)
+        return unseen[:MOST_VALIDATION], seen
     count = min(round(VALIDATION_SHARE * len(files)), MOST_VALIDATION)
     if count == 0:
         raise DataError(f"{root}: expected at least {round(0.5 / VALIDATION_SHARE) + 1} images, received {len(files)}")
-    shuffled = [files[number] for number in np.random.default_rng(SPLIT_SEED).permutation(len(files))]
-    validation, test = _read(shuffled[:count], shape), _read(test_files, shape)
-    return PhotographSplits(Path(test_dir or root).name, shuffled[count:], shape, validation, test)
+    return shuffled[:count], shuffled[count:]
+
+
+def _of_classes(
+    files: Sequence[LabeledFile], class_split: ClassSplit, classes: np.ndarray, folder: Union[str, Path, None]
+) -> list[LabeledFile]:
+    labels = np.array([file.label for file in files], np.int64)
+    class_split.check(labels)
+    found = [files[number] for number in np.flatnonzero(np.isin(labels, classes))]
+    if not found:
+        raise DataError(f"--class_split: {folder} has no images of the {len(classes)} classes of a part")
+    return found
 
 
 def _has_folders(root: Path) -> bool:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from hgd_tf.data.images import decode_image
 from hgd_tf.data.labeled_files import LabeledFile
-from hgd_tf.data.splits import LabeledImages
+from hgd_tf.data.splits import LabeledImages, drawn_classes
 from hgd_tf.errors import DataError
 
 Numbers = Union[Sequence[int], np.ndarray]
@@ -240,9 +240,8 @@ def images_per_class(source: Source, count: int, seed: int) -> Source:
 
 def part_of_classes(source: Source, part: tuple[float, float], class_count: int, seed: int) -> Source:
     """The images of some classes: those that stand from one fraction to another of a random order of all."""
-    order = np.random.default_rng(seed).permutation(class_count)
-    first, end = (round(fraction * class_count) for fraction in part)
-    return PartialSource(source, np.flatnonzero(np.isin(source.labels, order[first:end])))
+    classes = drawn_classes(part, class_count, seed)
+    return PartialSource(source, np.flatnonzero(np.isin(source.labels, classes)))
 
 
 def _digest(source: Source, other) -> str:

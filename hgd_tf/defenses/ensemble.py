@@ -33,6 +33,7 @@ class Flow(tf.Module):
         self.title = name
         self.targets = tuple(targets)
         self.channels = targets[0].channels
+        self.image_size = targets[0].image_size
         denoiser = averaged(denoisers)
         self.defenses = tuple({target.image_size: Defense(denoiser, target) for target in targets}.values())
 
@@ -42,9 +43,14 @@ class Flow(tf.Module):
 
     def of_sized(self, images: Mapping[int, tf.Tensor]) -> tf.Tensor:
         """The same for images that were resized already, by the sizes of the targets."""
+        return self.denoise_and_classify(images)[1]
+
+    def denoise_and_classify(self, images: Mapping[int, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the first target is given, (N, size, size, C) float32, unclipped; and the logits of `of_sized`."""
         sizes = [defense.target.image_size for defense in self.defenses]
         denoised = {size: defense.denoise(images[size]) for size, defense in zip(sizes, self.defenses)}
-        return tf.reduce_mean([target(denoised[target.image_size])["logits"] for target in self.targets], axis=0)
+        logits = tf.reduce_mean([target(denoised[target.image_size])["logits"] for target in self.targets], axis=0)
+        return denoised[self.image_size], logits
 
     def denoise(self, images: tf.Tensor) -> tf.Tensor:
         """What the first target is given."""
@@ -78,13 +84,23 @@ class Ensemble(tf.Module):
         Returns:
           `logits` and `probabilities` (N, classes) float32; `classes` (N,) int64, 0-based.
         """
-        return self.of_sized({size: resize_to(images, size) for size in self.sizes})
+        return self.of_sized(self.resized(images))
+
+    def resized(self, images: tf.Tensor) -> dict[int, tf.Tensor]:
+        """Images (N, H, W, C) at each of the targets' sizes, float32, by the size."""
+        return {size: resize_to(images, size) for size in self.sizes}
 
     def of_sized(self, images: Mapping[int, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The same for images that were resized already, by the sizes of the targets."""
+        return self.denoise_and_classify(images)[1]
+
+    def denoise_and_classify(self, images: Mapping[int, tf.Tensor]) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Of each flow what its first target is given, as in `Flow.denoise_and_classify`; and the `of_sized` dict."""
+        denoised, answers = zip(*(flow.denoise_and_classify(images) for flow in self.flows))
         weights = [len(flow.targets) for flow in self.flows]
-        logits = sum(weight * flow.of_sized(images) for weight, flow in zip(weights, self.flows)) / sum(weights)
-        return {"logits": logits, "probabilities": tf.nn.softmax(logits), "classes": tf.argmax(logits, axis=-1)}
+        logits = sum(weight * answer for weight, answer in zip(weights, answers)) / sum(weights)
+        outputs = {"logits": logits, "probabilities": tf.nn.softmax(logits), "classes": tf.argmax(logits, axis=-1)}
+        return list(denoised), outputs
 
 
 def as_ensemble(defense: Defense, name: str) -> Ensemble:

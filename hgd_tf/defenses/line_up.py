@@ -1,4 +1,4 @@
-"""An ensemble described in a file: its denoisers, its targets, and how images flow through them.
+"""Ensembles described in a file: denoisers, targets, and how images flow through them.
 
     {
       "denoisers": {"A": {"defense": "efficientnet_lite0_lgd"},
@@ -9,31 +9,40 @@
     }
 
 A denoiser is that of a defense (a shipped one's name, or a folder), an official file, or a filter, as
-{"filter": "median"}; a target is what `load_target` loads. Paths are relative to the file; official denoisers and
+{"filter": "median"}; beside the first two, "output_scale" is a factor on the noise that it predicts (2: the paper's
+PGD x2, appendix B). A target is what `load_target` loads. Paths are relative to the file; official denoisers and
 checkpoints are looked for in the folder of published weights too.
+
+Several line-ups may flow through the parts that one file describes (hgd_tf/evaluation/described_table.py).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Union
 
+import tensorflow as tf
+
 from hgd_tf.checkpoints.locate import checkpoint_directory
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.saving import load_denoiser
-from hgd_tf.denoisers import gaussian, load_official_denoiser, median
+from hgd_tf.denoisers import gaussian, load_official_denoiser, median, rescaled
+from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import HgdError, RunError
 from hgd_tf.targets import load_target
 
 ARROW, AND = "->", "&"
 FILTERS = {"gaussian": gaussian, "median": median}
 RGB = 3  # channels
-NUMBERS = ("image_size", "channels")
+KINDS: dict[str, tuple[type, ...]] = {"image_size": (int,), "channels": (int,), "output_scale": (int, float)}
+TEXT = (str,)  # what every other value is
 SECTIONS = {"denoisers": dict, "targets": dict, "flows": list}
 
 Loader = Callable[[], Any]
+FlowNames = tuple[tuple[str, ...], tuple[str, ...]]  # of the denoisers, and of the targets
 
 
 class LineUp(NamedTuple):
@@ -49,25 +58,69 @@ class LineUp(NamedTuple):
     path: Path
     denoisers: dict[str, Loader]
     targets: dict[str, Loader]
-    flows: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    flows: tuple[FlowNames, ...]
 
     def load(self) -> Ensemble:
         """Loads what the flows use, all at a time.
 
         Raises:
           RunError: files are missing or damaged; the message names every one.
+          TargetError: the parts do not fit together.
         """
-        parts = _load_all(self._used(0, self.denoisers), self._used(1, self.targets), self.path)
-        return Ensemble([self._flow(flow, parts) for flow in self.flows])
+        return self.through(load_parts([self]))
 
-    def _used(self, side: int, loaders: dict[str, Loader]) -> dict[str, Loader]:
-        used = {name for flow in self.flows for name in flow[side]}
-        return {name: loader for name, loader in loaders.items() if name in used}
+    def through(self, parts: Mapping[str, Any]) -> Ensemble:
+        """The ensemble of loaded denoisers and targets, by their names.
 
-    @staticmethod
-    def _flow(flow: tuple[tuple[str, ...], tuple[str, ...]], parts: dict[str, Any]) -> Flow:
-        denoisers, targets = ([parts[name] for name in names] for names in flow)
-        return Flow(denoisers, targets, title(*flow))
+        Raises:
+          TargetError: they do not fit together.
+        """
+
+        def flow(names: FlowNames) -> Flow:
+            denoisers, targets = ([parts[name] for name in side] for side in names)
+            return Flow(denoisers, targets, title(*names))
+
+        return Ensemble([flow(names) for names in self.flows])
+
+
+class Parts(NamedTuple):
+    """The denoisers and targets that a file describes; the attributes are those of a `LineUp`."""
+
+    path: Path
+    denoisers: dict[str, Loader]
+    targets: dict[str, Loader]
+
+    def line_up(self, flows: Any, where: str = "") -> LineUp:
+        """The ensemble of flows through these parts.
+
+        Args:
+          flows: as in the file.
+          where: they stand in it, for messages.
+
+        Raises:
+          RunError: there is no flow, or one is malformed or names what the file does not describe.
+        """
+        if not isinstance(flows, list):
+            raise RunError(f"{self.path}: {where}expected an array of flows, received {flows!r}")
+        if not flows:
+            raise RunError(f"{self.path}: {where}expected at least one flow, such as 'A{ARROW}X', received none")
+        return LineUp(*self, tuple(_parse(f"{self.path}: {where}", flow, *self[1:]) for flow in flows))
+
+
+def load_parts(line_ups: Sequence[LineUp]) -> dict[str, Any]:
+    """Loads what the flows of line-ups of the same `Parts` use, by name; each part once, and all at a time.
+
+    Raises:
+      RunError: files are missing or damaged; the message names every one.
+    """
+    path, denoisers, targets, _ = line_ups[0]
+    flows = [flow for line_up in line_ups for flow in line_up.flows]
+    return _load_all(path, {**_used(denoisers, flows, 0), **_used(targets, flows, 1)})
+
+
+def _used(loaders: dict[str, Loader], flows: Sequence[FlowNames], side: int) -> dict[str, Loader]:
+    used = {name for flow in flows for name in flow[side]}
+    return {name: loader for name, loader in loaders.items() if name in used}
 
 
 def title(denoisers: tuple[str, ...], targets: tuple[str, ...]) -> str:
@@ -81,46 +134,75 @@ def read_line_up(path: Union[str, Path]) -> LineUp:
     Raises:
       RunError: the file is missing or malformed, or a flow names what it does not describe.
     """
+    content = read_sections(path, SECTIONS, "an ensemble")
+    return described_parts(path, content).line_up(content["flows"])
+
+
+def described_parts(path: Union[str, Path], content: Mapping[str, Any]) -> Parts:
+    """What the sections `denoisers` and `targets` of a file's content describe.
+
+    Raises:
+      RunError: an entry is malformed, or two bear the same name.
+    """
     path = Path(path)
-    content = _content(path)
     denoisers = {name: _denoiser_loader(path, name, entry) for name, entry in content["denoisers"].items()}
     targets = {name: _target_loader(path, name, entry) for name, entry in content["targets"].items()}
     both = denoisers.keys() & targets.keys()
     if both:
         raise RunError(f"{path}: {min(both)} is the name of a denoiser and of a target")
-    return LineUp(path, denoisers, targets, tuple(_parse(path, flow, denoisers, targets) for flow in content["flows"]))
+    return Parts(path, denoisers, targets)
 
 
-def _content(path: Path) -> dict[str, Any]:
+def read_sections(path: Union[str, Path], sections: Mapping[str, type], what: str) -> dict[str, Any]:
+    """A JSON file's content.
+
+    Args:
+      path: of the file.
+      sections: the names that its object must have and whether each is a `dict` or a `list`.
+      what: it describes, for the message where there is no file.
+
+    Raises:
+      RunError: the file is missing or no JSON, or has other sections.
+    """
+    path = Path(path)
     if not path.is_file():
-        raise RunError(f"no such description of an ensemble: {path}")
+        raise RunError(f"no such description of {what}: {path}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repetition)
     except ValueError as error:
         raise RunError(f"{path} is no JSON: {error}") from None
-    for section, kind in SECTIONS.items():
+    except RunError as error:
+        raise RunError(f"{path}: {error}") from None
+    for section, kind in sections.items():
         if not isinstance(content, dict) or not isinstance(content.get(section), kind):
             raise RunError(f"{path}: expected {section!r}, a JSON {'object' if kind is dict else 'array'}")
-    unknown = content.keys() - SECTIONS.keys()
+    unknown = content.keys() - sections.keys()
     if unknown:
-        raise RunError(f"{path}: expected {', '.join(SECTIONS)}, received {min(unknown)!r}")
-    if not content["flows"]:
-        raise RunError(f"{path}: expected at least one flow, such as 'A{ARROW}X', received none")
+        raise RunError(f"{path}: expected {', '.join(sections)}, received {min(unknown)!r}")
     return content
 
 
-def _parse(path: Path, flow: Any, denoisers, targets) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of whose equal names JSON readers would drop all but the last."""
+    names = [name for name, _ in pairs]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise RunError(f"expected each name once in an object, received {repeated[0]!r} twice")
+    return dict(pairs)
+
+
+def _parse(where: str, flow: Any, denoisers, targets) -> FlowNames:
     if not isinstance(flow, str):
-        raise RunError(f"{path}: expected a flow such as 'A{ARROW}X', received {flow!r}")
+        raise RunError(f"{where}expected a flow such as 'A{ARROW}X', received {flow!r}")
     sides = [tuple(name.strip() for name in side.split(AND)) for side in flow.split(ARROW)]
     if len(sides) > 2:
-        raise RunError(f"{path}: expected one {ARROW} in a flow, received {flow!r}")
+        raise RunError(f"{where}expected one {ARROW} in a flow, received {flow!r}")
     first, second = ((), sides[0]) if len(sides) == 1 else sides
     for names, known, kind in ((first, denoisers, "denoiser"), (second, targets, "target")):
         for name in names:
             if name not in known:
                 raise RunError(
-                    f"{path}: flow {flow!r} names {kind} {name!r}; described are {', '.join(known) or 'none'}"
+                    f"{where}flow {flow!r} names {kind} {name!r}; described are {', '.join(known) or 'none'}"
                 )
     return first, second
 
@@ -130,17 +212,20 @@ def _entry(path: Path, name: str, entry: Any, keys: tuple[str, ...]) -> dict[str
         perhaps = "".join(f", perhaps {key!r}" for key in keys[1:])
         raise RunError(f"{path}: {name}: expected {keys[0]!r}{perhaps}, received {entry!r}")
     for key, value in entry.items():
-        kind = "number" if key in NUMBERS else "text"
-        if type(value) is not (int if key in NUMBERS else str):
+        kinds = KINDS.get(key, TEXT)
+        if type(value) not in kinds:
+            kind = "text" if kinds is TEXT else "number"
             raise RunError(f"{path}: {name}: {key}: expected a {kind}, received {value!r}")
     return entry
 
 
 def _denoiser_loader(path: Path, name: str, entry: Any) -> Loader:
     if isinstance(entry, dict) and "official" in entry:
-        official = _entry(path, name, entry, ("official", "preprocessing"))
+        official = _entry(path, name, entry, ("official", "preprocessing", "output_scale"))
         arguments = [official[key] for key in ("preprocessing",) if key in official]
-        return lambda: load_official_denoiser(_located(path, official["official"]), *arguments)
+        return _scaled(
+            path, name, official, lambda: load_official_denoiser(located(path, official["official"]), *arguments)
+        )
     if isinstance(entry, dict) and "filter" in entry:
         described = _entry(path, name, entry, ("filter", "channels"))
         if described["filter"] not in FILTERS:
@@ -148,9 +233,27 @@ def _denoiser_loader(path: Path, name: str, entry: Any) -> Loader:
                 f"{path}: {name}: expected a filter of {', '.join(FILTERS)}, received {described['filter']!r}"
             )
         return lambda: FILTERS[described["filter"]](described.get("channels", RGB))
-    directory = _entry(path, name, entry, ("defense",))["defense"]
+    described = _entry(path, name, entry, ("defense", "output_scale"))
+    directory = described["defense"]
     beside = path.parent / directory
-    return lambda: load_denoiser(beside if beside.exists() else directory)
+    return _scaled(path, name, described, lambda: load_denoiser(beside if beside.exists() else directory))
+
+
+def _scaled(path: Path, name: str, entry: dict[str, Any], load: Callable[[], tf.keras.Model]) -> Loader:
+    """Loads a denoiser with the `output_scale` of its entry, if it has one."""
+    if "output_scale" not in entry:
+        return load
+    scale = entry["output_scale"]
+    if not 0 < scale < float("inf"):
+        raise RunError(f"{path}: {name}: output_scale: expected a positive number, received {scale!r}")
+
+    def load_scaled():
+        denoiser = load()
+        if not any(isinstance(layer, AddNoise) for layer in denoiser.layers):
+            raise RunError(f"output_scale: expected a denoiser that predicts noise, as DUNET, received {denoiser.name}")
+        return rescaled(denoiser, scale)
+
+    return load_scaled
 
 
 def _target_loader(path: Path, name: str, entry: Any) -> Loader:
@@ -158,21 +261,19 @@ def _target_loader(path: Path, name: str, entry: Any) -> Loader:
 
     def load():
         checkpoint = described.get("checkpoint")
-        located = None if checkpoint is None else _located(path, checkpoint)
-        return load_target(described["name"], located, described.get("image_size"))
+        file = None if checkpoint is None else located(path, checkpoint)
+        return load_target(described["name"], file, described.get("image_size"))
 
     return load
 
 
-def _located(path: Path, file: str) -> str:
-    """The file beside the description; where there is none, in the folder of published weights."""
+def located(path: Path, file: str) -> str:
+    """The file of weights beside the description; where there is none, in the folder of published weights."""
     beside = path.parent / file
     return str(beside if beside.exists() else checkpoint_directory() / file)
 
 
-def _load_all(denoisers: dict[str, Loader], targets: dict[str, Loader], path: Path) -> dict[str, Any]:
-    loaders = {**denoisers, **targets}
-
+def _load_all(path: Path, loaders: dict[str, Loader]) -> dict[str, Any]:
     def attempt(loader: Loader) -> Any:
         try:
             return loader()

@@ -2,6 +2,7 @@
 
 from hgd_tf.evaluation.columns import COLUMNS
 from hgd_tf.evaluation.compare import evaluate_run, evaluate_runs
+from hgd_tf.evaluation.described_table import evaluate_table
 from hgd_tf.evaluation.evaluate import DefenseResult, TestSets, evaluate_defense
 from hgd_tf.evaluation.perturbation import gaussian_noise_like, perturbation_levels
 from hgd_tf.evaluation.report import Results, save_results, table
@@ -14,6 +15,7 @@ __all__ = [
     "evaluate_defense",
     "evaluate_run",
     "evaluate_runs",
+    "evaluate_table",
     "gaussian_noise_like",
     "perturbation_levels",
     "save_results",

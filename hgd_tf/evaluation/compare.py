@@ -11,6 +11,7 @@ from typing import Any, Union
 from tqdm import tqdm
 
 from hgd_tf.defenses import Defense, load_defense
+from hgd_tf.defenses.ensemble import Ensemble
 from hgd_tf.defenses.saving import SHIPPED, defense_directory
 from hgd_tf.denoisers import gaussian, median, rescaled
 from hgd_tf.errors import RunError
@@ -22,7 +23,9 @@ from hgd_tf.training.run_directory import is_finished, read_config
 from hgd_tf.versions import package_versions
 
 
-def compare(defenses: dict[str, Defense], experiment: Experiment, config: ExperimentConfig) -> Results:
+def compare(
+    defenses: Mapping[str, Union[Defense, Ensemble]], experiment: Experiment, config: ExperimentConfig
+) -> Results:
     """Evaluates each of the defences, by name, on the experiment's test images."""
     clean = experiment.splits.test.head(config.test_images)
     test_sets = craft_test_sets(experiment.sets, clean, config.adaptive_images)
@@ -113,6 +116,16 @@ def evaluate_runs(
 
 def _evaluate(run_dirs, experiment: Experiment, config: ExperimentConfig, output_dir: Path) -> str:
     defenses = {**baselines(experiment), **trained(run_dirs, experiment)}
+    return compare_and_save(defenses, experiment, config, output_dir)
+
+
+def compare_and_save(
+    defenses: Mapping[str, Union[Defense, Ensemble]],
+    experiment: Experiment,
+    config: ExperimentConfig,
+    output_dir: Path,
+) -> str:
+    """Evaluates each of the defences, by name; saves the results in the folder and returns the table."""
     results = compare(defenses, experiment, config)
     save_results(results, output_dir, package_versions())
     return table(results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,9 @@ from hgd_tf.attacks import METHODS, TEST_SETS, SignGradientAttack
 from hgd_tf.crafting import AttackedSet, SetCrafter
 from hgd_tf.data.fashion_mnist import LabeledImages
 from hgd_tf.defenses import Defense
+from hgd_tf.defenses.ensemble import Ensemble, as_ensemble
 from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS
+from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.targets import batch_size_for, resize_to
 
 ADAPTIVE = METHODS["pgd20"]
@@ -40,12 +42,15 @@ class DefenseResult(NamedTuple):
     Attributes:
       accuracy: by column key, a fraction; of a stored set, the mean over its attacks.
       per_attack: accuracy by "column key/attack".
-      denoising_loss: by column key, mean |denoised - clean| in [0, 1] units (section 5.1).
+      denoising_loss: by column key, mean |denoised - clean| in [0, 1] units (section 5.1); of an ensemble, the mean
+        over its flows, each at its first target's size.
+      gflop: 10⁹ float operations an image, of denoisers and targets (`gflop_per_image`).
     """
 
     accuracy: dict[str, float]
     per_attack: dict[str, float]
     denoising_loss: dict[str, float]
+    gflop: float
 
 
 def craft_test_sets(sets: SetCrafter, clean: LabeledImages, adaptive_images: int) -> TestSets:
@@ -55,16 +60,20 @@ def craft_test_sets(sets: SetCrafter, clean: LabeledImages, adaptive_images: int
 
 
 def evaluate_defense(
-    defense: Defense, test_sets: TestSets, on_batch: Callable[[int], None] = lambda count: None
+    defense: Union[Defense, Ensemble], test_sets: TestSets, on_batch: Callable[[int], None] = lambda count: None
 ) -> DefenseResult:
     """Tests one defence on everything.
 
+    The adaptive attack knows all of it: of an ensemble (Appendix C), it follows the gradient of the flows' mean logits
+    through every denoiser and target.
+
     Args:
-      defense: the denoiser and the target, or the target alone.
+      defense: the denoiser and the target, or the target alone; or several of them, of any sizes.
       test_sets: what to test on.
       on_batch: called with the number of images classified or attacked since the last call.
     """
-    classify = _classifier(defense)
+    ensemble = defense if isinstance(defense, Ensemble) else as_ensemble(defense, defense.target.name)
+    classify = _classifier(ensemble)
     clean = test_sets.clean
     accuracy, loss = {}, {}
     accuracy["clean"], loss["clean"] = _measure(classify, clean.images, clean, on_batch)
@@ -74,7 +83,7 @@ def evaluate_defense(
         accuracy[key], loss[key] = (float(mean) for mean in np.mean(figures, axis=0))
         per_attack.update({f"{key}/{name}": right for name, (right, _) in zip(attacked_set.names, figures)})
     subset = clean.head(test_sets.adaptive_images)
-    attack = SignGradientAttack([defense], label="true")
+    attack = SignGradientAttack([ensemble], label="true")
     for column in ADAPTIVE_COLUMNS:
         attacked = attack(
             subset.images,
@@ -82,11 +91,11 @@ def evaluate_defense(
             ADAPTIVE,
             subset.labels,
             seed=test_sets.seed,
-            batch_size=batch_size_for(defense.target.image_size),
+            batch_size=_attacked_at_a_time(ensemble),
             on_batch=on_batch,
         )
         accuracy[column.key], loss[column.key] = _measure(classify, attacked, subset)
-    return DefenseResult(accuracy, per_attack, loss)
+    return DefenseResult(accuracy, per_attack, loss, gflop_per_image(ensemble))
 
 
 def image_count(test_sets: TestSets) -> int:
@@ -95,14 +104,23 @@ def image_count(test_sets: TestSets) -> int:
     return stored * len(test_sets.clean.labels) + len(ADAPTIVE_COLUMNS) * test_sets.adaptive_images
 
 
-def _classifier(defense: Defense):
+def _attacked_at_a_time(ensemble: Ensemble) -> int:
+    """Images of a batch whose gradients fit into memory: every target's stay there until the step is done."""
+    targets = sum(len(flow.targets) for flow in ensemble.flows)
+    return max(1, batch_size_for(max(ensemble.sizes)) // targets)
+
+
+def _classifier(ensemble: Ensemble):
     """Compiled: attacked and clean uint8 images to classes and mean absolute differences in [0, 1] units, each (N,)."""
 
     @tf.function(reduce_retracing=True)
     def classify(attacked, clean):
-        outputs = defense(attacked)
-        difference = outputs["denoised"] - resize_to(clean, defense.target.image_size)
-        return outputs["classes"], tf.reduce_mean(tf.abs(difference), axis=(1, 2, 3)) / PIXEL_MAX
+        denoised, outputs = ensemble.denoise_and_classify(ensemble.resized(attacked))
+        differences = [
+            tf.reduce_mean(tf.abs(image - resize_to(clean, flow.image_size)), axis=(1, 2, 3))
+            for image, flow in zip(denoised, ensemble.flows)
+        ]
+        return outputs["classes"], tf.reduce_mean(differences, axis=0) / PIXEL_MAX
 
     return classify
 

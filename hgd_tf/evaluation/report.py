@@ -23,18 +23,18 @@ class Results(NamedTuple):
 
 
 def table(results: Results) -> str:
-    """The results as text: accuracies in percent, over all and by attack, the denoising loss, and the legend."""
+    """The results as text: accuracies in percent, over all and by attack, denoising loss, cost, and the legend."""
     title = f"{results.target} behind"
     width = max(map(len, [title, *results.rows]))
     threats = [f"({column.threat_model})" for column in COLUMNS]
     lines = [
-        _line(width, title, [column.title for column in COLUMNS] + ["mean |x̂-x|"]),
-        _line(width, "", [*threats, "of stored sets"]),
+        _line(width, title, [column.title for column in COLUMNS] + ["mean |x̂-x|", "GFLOP"]),
+        _line(width, "", [*threats, "of stored sets", "an image"]),
     ]
     for name, row in results.rows.items():
         figures = [f"{100 * row.accuracy[column.key]:.1f} %" for column in COLUMNS]
         stored_loss = sum(row.denoising_loss[column.key] for column in STORED_COLUMNS) / len(STORED_COLUMNS)
-        lines.append(_line(width, name, [*figures, f"{stored_loss:.4f}"]))
+        lines.append(_line(width, name, [*figures, f"{stored_loss:.4f}", f"{row.gflop:.3f}"]))
     half_width = 98 / results.test_images**0.5  # 1.96 standard errors at 50 %, in points
     counts = f"{results.test_images} test images of {results.dataset} ({results.adaptive_images} for Adaptive)"
     note = f"Accuracy on {counts}; 95 % interval at most ±{half_width:.1f} points."
@@ -53,15 +53,18 @@ def _by_attack(results: Results) -> list[str]:
 
 
 def save_results(results: Results, directory: Path, versions: dict[str, str]) -> None:
-    """Writes `results.csv` and, last, `results.json`; both hold fractions, not percent."""
+    """Writes `results.csv` and, last, `results.json`; both hold fractions, not percent.
+
+    `gflop` are 10⁹ float operations an image.
+    """
     keys = [column.key for column in COLUMNS]
     attacks = list(next(iter(results.rows.values())).per_attack)
     with replacing(directory / "results.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["defense", *keys, *attacks, *(f"denoising_loss_{key}" for key in keys)])
+        writer.writerow(["defense", *keys, *attacks, *(f"denoising_loss_{key}" for key in keys), "gflop"])
         for name, row in results.rows.items():
             figures = [row.accuracy[key] for key in keys] + [row.per_attack[attack] for attack in attacks]
-            writer.writerow([name, *figures, *(row.denoising_loss[key] for key in keys)])
+            writer.writerow([name, *figures, *(row.denoising_loss[key] for key in keys), row.gflop])
     write_json(directory / "results.json", _as_json(results, versions))
 
 
@@ -77,6 +80,7 @@ def _as_json(results: Results, versions: dict[str, str]) -> dict[str, Any]:
         "accuracy": {name: row.accuracy for name, row in rows.items()},
         "accuracy_per_attack": {name: row.per_attack for name, row in rows.items()},
         "denoising_loss": {name: row.denoising_loss for name, row in rows.items()},
+        "gflop": {name: row.gflop for name, row in rows.items()},
         "versions": versions,
     }
 

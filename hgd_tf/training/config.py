@@ -17,9 +17,11 @@ class ExperimentConfig:
       checkpoint, image_size, feature_layer, input_range: as in `load_target`.
       members: the attacked ensemble; the word `target` stands for the target.
       holdout: network of the black-box test sets.
+      networks: by the names of appendix D, names of the networks that play them.
       ens_target: adversarially trained network to compare with; None: no such row.
       data_dir: as in `load_fashion_mnist`.
       photographs, labels, test_dir: instead of `data_dir`, as in `load_photographs`.
+      class_split: whether three quarters of the classes are trained on, and the others validate and test (Table 4).
       test_images: how many test images are used; None: all.
       adaptive_images: how many of them the adaptive attack takes.
       seed: of every random draw.
@@ -32,11 +34,13 @@ class ExperimentConfig:
     input_range: tuple[float, float] = (0.0, 255.0)
     members: tuple[str, ...] = (THE_TARGET, "mini_inception_resnet", "mini_resnet")
     holdout: str = "mini_vgg"
+    networks: dict[str, str] = dataclasses.field(default_factory=dict)
     ens_target: Optional[str] = "ens_mini_inception"
     data_dir: Optional[str] = None
     photographs: Optional[str] = None
     labels: Optional[str] = None
     test_dir: Optional[str] = None
+    class_split: bool = False
     test_images: Optional[int] = None
     adaptive_images: int = 500
     seed: int = 0
@@ -58,7 +62,8 @@ class TrainConfig:
       reuse: how often a pair crafted online is drawn, on average.
       train_images, validation_images: clean images that are attacked; None: all.
       batch_size: pairs a step, over all replicas.
-      learning_rate: Adam's, at its highest.
+      optimizer: a name of `OPTIMIZERS`.
+      learning_rate: the optimizer's, at its highest.
       schedule: of the learning rate: `plateau`, which falls when training stalls, or `cosine`, down to 0 at the end.
       warmup_steps: of the cosine, during which the rate rises from 0.
       ema: momentum of the averaged weights that are validated and kept; 0: the last weights themselves.
@@ -84,6 +89,7 @@ class TrainConfig:
     train_images: Optional[int] = None
     validation_images: Optional[int] = None
     batch_size: int = 60
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     schedule: str = "plateau"
     warmup_steps: int = 0

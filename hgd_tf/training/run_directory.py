@@ -27,21 +27,31 @@ def open_run(path: Union[str, Path], config: TrainConfig, overwrite: bool = Fals
       RunError: it holds a finished run, one of another configuration, or something else; nothing is touched then.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file; expected a folder for the run")
     if overwrite and _is_run(path):
         shutil.rmtree(path)
-    if not path.exists() or not any(path.iterdir()):
+    if not holds_run(path, config):
         write_json(path / CONFIG_FILE, {**config.to_json(), "versions": package_versions()})
-        return path
+    elif is_finished(path):
+        raise RunError(f"{path} holds a finished run: see {path / RESULTS_CSV}, or use --overwrite to run it again")
+    return path
+
+
+def holds_run(path: Path, config: TrainConfig) -> bool:
+    """Whether the run of this configuration was begun in the folder; False where it is absent or empty.
+
+    Raises:
+      RunError: it holds a run of another configuration, or something else.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; expected a folder for the run")
+    if not path.exists() or not any(path.iterdir()):
+        return False
     difference = _difference(read_config(path), config)
     if difference:
         raise RunError(
             f"{path} holds a run of another configuration ({difference}); choose another --run_dir or --overwrite"
         )
-    if is_finished(path):
-        raise RunError(f"{path} holds a finished run: see {path / RESULTS_CSV}, or use --overwrite to run it again")
-    return path
+    return True
 
 
 def is_finished(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Callable, NamedTuple, Union
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_SET, bind
+from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_RECIPES, Recipe, Roles, bind, check_players
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import PhotographSplits
 from hgd_tf.data.labeled_files import UNKNOWN
@@ -25,12 +25,14 @@ from hgd_tf.targets.registry import target_spec
 from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.config import TrainConfig
-from hgd_tf.training.experiment import Experiment, load_experiment
+from hgd_tf.training.experiment import Experiment, labeled_by, load_experiment
+from hgd_tf.training.muon import Muon
 from hgd_tf.training.online import OnlinePairs
 from hgd_tf.training.pairs import training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
 from hgd_tf.training.statistics import BatchStatistics
 
+OPTIMIZERS = {"adam": tf.keras.optimizers.Adam, "muon": Muon}
 STATISTICS_BATCHES = 20  # with 16 images each, four times as many move the validation loss by 0.2 %
 
 
@@ -51,20 +53,24 @@ def train_denoiser(
     Raises:
       HgdError: a network, the images, the folder or the configuration does not fit.
     """
+    check_players(TRAINING_RECIPES[config.recipe], config.experiment.networks)
     experiment = load_experiment(config.experiment, sets_dir)
     if GUIDANCES[config.guidance].uses_labels and _labels_unknown(experiment):
         raise HgdError(f"--guidance={config.guidance} needs the true classes: --labels, or a folder a class")
     tf.keras.utils.set_random_seed(config.experiment.seed)
     clock = Clock()
     source = _pair_source(config, experiment, clock)
-    attacks = tuple(attack.name for attack in bind(VALIDATION_SET, experiment.roles))
+    validation_recipe = VALIDATION_RECIPES[config.recipe]
+    attacks = tuple(attack.name for attack in bind(validation_recipe, experiment.roles))
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
     run_path = open_run(run_dir, config, overwrite)
     save_target(experiment.roles.target, run_path)
     pairs = source()
     validation_images = experiment.splits.validation.head(config.validation_images)
-    validation_set = experiment.sets.attacked_set(VALIDATION_SET, validation_images)
+    validation_set = experiment.sets.attacked_set(validation_recipe, validation_images)
+    # Only now, so that targets with other answers share the set.
+    validation_set = validation_set._replace(clean=labeled_by(experiment.roles.target, validation_set.clean))
     _fit(model, config, run_path, pairs, validation_set, clock)
     if not (run_path / DENOISER_FILE).exists():
         raise RunError(f"{run_path}: the validation loss was never a number; a lower --learning_rate may help")
@@ -99,7 +105,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
             files,
             splits.shape,
             recipe,
-            roles._replace(members=tuple(_quick(member, roles.target, config) for member in roles.members)),
+            _quick_roles(roles, recipe, config),
             batch_size=config.batch_size,
             reuse=config.reuse,
             seed=seed,
@@ -125,6 +131,16 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
         return _Pairs(batches, sample, pairs // config.batch_size)
 
     return stored
+
+
+def _quick_roles(roles: Roles, recipe: Recipe, config: TrainConfig) -> Roles:
+    """The same with quick copies of what the recipe attacks; one of each, whatever parts it plays."""
+    attacked = dict.fromkeys(model for attack in bind(recipe, roles) for model in attack.models)
+    quick = {model: _quick(model, roles.target, config) for model in attacked}
+    return roles._replace(
+        members=tuple(quick.get(member, member) for member in roles.members),
+        named={part: quick.get(model, model) for part, model in roles.named.items()},
+    )
 
 
 def _quick(member: Target, target: Target, config: TrainConfig) -> Target:
@@ -166,7 +182,7 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
     guide = target if config.precision == "float32" else target.in_bfloat16()
     model = GuidedDenoiser(denoiser, target, guidance, attacks, guide)
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
-    model.compile(tf.keras.optimizers.Adam(config.learning_rate, **averaging))
+    model.compile(OPTIMIZERS[config.optimizer](config.learning_rate, **averaging))
     model.optimizer.build(denoiser.trainable_variables)  # in the scope, or the replicas would share the moments
     return model
 

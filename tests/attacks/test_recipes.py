@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 import pytest
 
-from hgd_tf.attacks import METHODS, TEST_SETS, TRAIN_SET, TRAINING_RECIPES, VALIDATION_SET, Roles, bind
+from hgd_tf.attacks import (
+    METHODS,
+    TEST_SETS,
+    TRAIN_SET,
+    TRAINING_RECIPES,
+    VALIDATION_RECIPES,
+    VALIDATION_SET,
+    Roles,
+    bind,
+    check_players,
+)
 from hgd_tf.attacks.recipes import APPENDIX_D, CLASS_SPLIT, LIGHT_MIX, RECIPES, STRONG_SET, TRAIN_MIX
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import TARGETS
@@ -126,8 +136,14 @@ def test_a_network_that_plays_several_parts_is_attacked_once():
 
 def test_a_part_that_nobody_plays_is_an_error_that_names_it():
     named = {name: INC_V3 for name in EIGHT if name not in ("advV3", "ensV3")}
-    with pytest.raises(TargetError, match="no network plays ensV3, advV3: --networks=ensV3=NAME"):
-        bind(APPENDIX_D, PAPER._replace(named=named))
+    for check in (lambda: bind(APPENDIX_D, PAPER._replace(named=named)), lambda: check_players(APPENDIX_D, named)):
+        with pytest.raises(TargetError, match="no network plays ensV3, advV3: --networks=ensV3=NAME"):
+            check()
+
+
+def test_nobody_needs_to_play_what_a_recipe_does_not_name():
+    check_players(TRAIN_SET, ())
+    check_players(APPENDIX_D, EIGHT)
 
 
 # --- the others ---
@@ -151,9 +167,10 @@ def test_the_strong_set_is_the_light_mixs_attacks_at_epsilon_16():
     assert (STRONG_SET.lowest, STRONG_SET.highest) == (16, 16)
 
 
-def test_training_takes_table_1s_attacks_or_variants():
-    others = {"train_mix": TRAIN_MIX, "light_mix": LIGHT_MIX, "strong_set": STRONG_SET}
-    assert {"train_set": TRAIN_SET, **others} == TRAINING_RECIPES
+def test_training_takes_table_1s_attacks_or_variants_or_the_competitions():
+    table_1 = {"train_set": TRAIN_SET, "train_mix": TRAIN_MIX, "light_mix": LIGHT_MIX, "strong_set": STRONG_SET}
+    assert {**table_1, "appendix_d": APPENDIX_D} == TRAINING_RECIPES
+    assert {**dict.fromkeys(table_1, VALIDATION_SET), "appendix_d": APPENDIX_D} == VALIDATION_RECIPES
 
 
 def test_table_4_trains_on_three_quarters_of_the_classes_and_tests_on_the_others():
@@ -174,12 +191,26 @@ def test_every_recipe_is_found_by_its_name():
 # --- who plays the parts ---
 
 
+def flags_of(flagfile: str) -> dict[str, str]:
+    lines = (ROOT / f"{flagfile}.flags").read_text(encoding="utf-8").splitlines()
+    return dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
+
+
 @pytest.mark.parametrize("flagfile", ["mini", "lite", "slim"])
 def test_a_flagfile_names_a_player_of_every_part(flagfile):
-    lines = (ROOT / f"{flagfile}.flags").read_text(encoding="utf-8").splitlines()
-    values = dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
+    values = flags_of(flagfile)
     named = dict(pair.split("=") for pair in values["networks"].split(","))
     players = {values["target"], *values["members"].split(","), values["holdout"], *named.values()} - {"target"}
     assert players <= set(TARGETS)
     assert set(named) == set(EIGHT)
     assert values["holdout"] not in (values["target"], *values["members"].split(","))
+
+
+@pytest.mark.parametrize("flagfile, players", [("nips", "slim"), ("nips_lite", "lite")])
+def test_the_competitions_training_holds_a_network_out(flagfile, players):
+    values, others = (flags_of(name) for name in (flagfile, players))
+    named = dict(pair.split("=") for pair in values["networks"].split(","))
+    assert named == dict(pair.split("=") for pair in others["networks"].split(","))
+    targets, members = values["targets"].split(","), values["members"].split(",")
+    assert {*targets, *members, values["holdout"]} - {"target"} <= set(TARGETS)
+    assert values["holdout"] not in (*targets, *members, *named.values())

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_set import COUNT, content_of, small_images, small_roles
+from small_set import COUNT, content_of, small_images, small_roles, small_target
 
 from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, SignGradientAttack, fgsm, ifgsm
+from hgd_tf.attacks.recipes import Networks, Recipe, RecipeAttack
 from hgd_tf.crafting import AttackedSet, SetCrafter, SetPlan
 from hgd_tf.data import LabeledImages
 from hgd_tf.errors import DataError
+from hgd_tf.targets import load_target
 
 BLACK_EPS4, BLACK_EPS16 = TEST_SETS[2:]
 
@@ -189,6 +191,21 @@ def test_recipes_that_differ_in_name_alone_have_a_folder_each(roles, clean, tmp_
     for recipe in (TRAIN_SET, VALIDATION_SET):
         crafter.attacked_set(recipe._replace(attacks=recipe.attacks[1:2]), clean)
     assert sorted(path.name.split("-")[0] for path in tmp_path.iterdir()) == ["train_set", "validation_set"]
+
+
+NAMED_SET = Recipe("named", (RecipeAttack("fgsm", Networks("x1", ("IncV3",))),), lowest=16, highest=16)
+
+
+def test_a_set_that_does_not_attack_the_target_is_shared_by_targets(roles, clean, tmp_path, monkeypatch):
+    """Whatever the others' sizes, which bound no batch then."""
+    named = {"IncV3": roles.members[1]}
+    first = SetCrafter(roles._replace(named=named), tmp_path, seed=0).attacked_set(NAMED_SET, clean)
+    forbid_crafting(monkeypatch)
+    large = load_target("mini_vgg", image_size=96)
+    others = Roles(large, (large,), small_target("holdout", 9), named)
+    assert_same(first, SetCrafter(others, tmp_path, seed=0).attacked_set(NAMED_SET, clean))
+    with pytest.raises(AssertionError, match="crafted again"):
+        SetCrafter(others._replace(named={"IncV3": others.holdout}), tmp_path, seed=0).attacked_set(NAMED_SET, clean)
 
 
 # --- damaged files ---

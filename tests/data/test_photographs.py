@@ -15,6 +15,7 @@ from hgd_tf.data import CropShape, LabeledImages, load_photographs, photographs
 from hgd_tf.data.images import CropBox
 from hgd_tf.data.labeled_files import LabeledFile
 from hgd_tf.data.photographs import random_crops
+from hgd_tf.data.splits import ClassSplit
 from hgd_tf.errors import DataError
 
 COUNT = 20
@@ -198,6 +199,60 @@ def test_what_does_not_fit_is_named(tmp_path, root, labels, test_dir, message):
     message = message.replace(r"words/a\.jpg", r"words/[abcd]\.jpg")
     with pytest.raises(DataError, match=message):
         load_photographs(tmp_path / root, labels, test_dir, GREY)
+
+
+# --- by classes ---
+
+SEEN, UNSEEN = np.array([6, 1, 3, 0, 5]), np.array([4, 2])
+SPLIT = ClassSplit(SEEN, UNSEEN)
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    """File n has class n % 7."""
+    table = folder.parent / "sevens.csv"
+    table.write_text("file,label\n" + "".join(f"{folder.name}/{n:02}.png,{n % 7}\n" for n in range(COUNT)))
+    return table
+
+
+def test_all_images_of_some_classes_are_trained_on_and_the_others_validate(folder, table, tmp_path):
+    for number in range(7):
+        write(tmp_path / "later" / str(number) / "a.png", np.full((5, 5), tone(number)))
+    (tmp_path / "later.csv").write_text(
+        table.read_text().replace(folder.name, str(folder))
+        + "".join(f"{tmp_path}/later/{n}/a.png,{n}\n" for n in range(7))
+    )
+    splits = load_photographs(folder, tmp_path / "later.csv", tmp_path / "later", GREY, SPLIT)
+    training, validation = [int(file.path.stem) for file in splits.train_files], tones(splits.validation.images)
+    assert sorted(training) == [number for number in range(COUNT) if number % 7 in SEEN]
+    assert sorted(validation) == [number for number in range(COUNT) if number % 7 in UNSEEN]
+    assert training != sorted(training) and validation != sorted(validation)
+    assert sorted(splits.test.labels) == sorted(tones(splits.test.images)) == [2, 4]
+    assert splits.name == "later, unseen classes"
+    again = load_photographs(folder, tmp_path / "later.csv", None, GREY, SPLIT)
+    assert again.train_files == splits.train_files and again.name == f"{folder.name}, unseen classes"
+    tested = load_photographs(None, None, tmp_path / "later", GREY, SPLIT)
+    assert sorted(tested.test.labels) == [2, 4] and not tested.train_files
+
+
+def test_no_more_than_a_bound_of_other_classes_validate(folder, table, monkeypatch):
+    monkeypatch.setattr(photographs, "MOST_VALIDATION", 2)
+    splits = load_photographs(folder, table, None, GREY, SPLIT)
+    assert (len(splits.validation.labels), len(splits.train_files)) == (2, 14)
+
+
+@pytest.mark.parametrize(
+    "labeled, split, message",
+    [
+        (False, SPLIT, r"--class_split needs the true classes: --labels, or a folder a class"),
+        (True, ClassSplit(SEEN, np.array([4])), r"there are images of class 2, of 6 classes"),
+        (True, ClassSplit(np.append(SEEN, UNSEEN), np.array([7])), r"has no images of the 1 classes of a part"),
+    ],
+    ids=["unknown", "strays", "none"],
+)
+def test_classes_that_do_not_suit_the_split_are_errors(folder, table, labeled, split, message):
+    with pytest.raises(DataError, match=message):
+        load_photographs(folder, table if labeled else None, None, GREY, split)
 
 
 # --- crops ---

@@ -19,6 +19,7 @@ from hgd_tf.data.sources import (
     images_per_class,
     part_of_classes,
 )
+from hgd_tf.data.splits import drawn_classes
 from hgd_tf.errors import DataError
 
 
@@ -112,6 +113,7 @@ def test_three_quarters_and_the_last_quarter_of_the_classes_are_all_of_them():
     assert not set(seen.labels) & set(unseen.labels)
     assert sorted(seen.names + unseen.names) == source.names
     assert set(part_of_classes(source, (0.0, 0.75), 20, 1).labels) != set(seen.labels)
+    assert set(drawn_classes((0.0, 0.75), 20, 0)) == set(seen.labels)
 
 
 def test_a_part_of_a_source_keeps_what_is_left_out_apart(files):

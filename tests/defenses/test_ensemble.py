@@ -116,6 +116,20 @@ def test_an_ensemble_gives_every_target_the_same_weight(denoisers, targets, imag
     }
 
 
+def test_an_ensemble_gives_the_images_of_each_flow_beside_its_answer(denoisers, targets, images):
+    """At the size of the flow's first target."""
+    flows = [Flow(denoisers, targets[:1], "A&B->X"), Flow(denoisers[:1], targets[::-1], "A->Z&Y&X")]
+    ensemble = Ensemble(flows)
+    resized = ensemble.resized(images)
+    assert {size: value.shape for size, value in resized.items()} == {20: (3, 20, 20, 1), 28: (3, 28, 28, 1)}
+    given, outputs = ensemble.denoise_and_classify(resized)
+    assert [value.shape[1] for value in given] == [flow.image_size for flow in flows] == [28, 20]
+    for flow, value in zip(flows, given):
+        assert_equal(value, flow.denoise(images))
+    for key, value in ensemble(images).items():
+        assert_equal(outputs[key], value)
+
+
 def test_one_denoiser_may_serve_several_flows_and_answers_as_in_one(denoisers, targets, images):
     apart = Ensemble([Flow(denoisers[:1], [target], target.name) for target in targets])
     together = Ensemble([Flow(denoisers[:1], targets, "A->X&Y&Z")])

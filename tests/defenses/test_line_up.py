@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from hgd_tf.competition.entries import load_entries
 from hgd_tf.defenses import Defense, save_defense
+from hgd_tf.defenses import line_up as line_up_module
 from hgd_tf.defenses.ensemble import Ensemble, Flow
-from hgd_tf.defenses.line_up import read_line_up, title
-from hgd_tf.denoisers import median
+from hgd_tf.defenses.line_up import described_parts, load_parts, read_line_up, title
+from hgd_tf.denoisers import dunet, median
 from hgd_tf.errors import RunError
 from hgd_tf.targets import TARGETS, load_target
 
@@ -75,6 +76,47 @@ def test_a_filter_is_a_denoiser(folder, images):
     ensemble = read_line_up(describe(folder, denoisers=filters, flows=["A->X"])).load()
     expected = Defense(median(1), load_target("mini_inception"))(images)
     np.testing.assert_allclose(ensemble(images)["logits"], expected["logits"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_scale_multiplies_the_predicted_noise(folder, images):
+    denoiser = dunet(1 / 32, 1)
+    save_defense(Defense(denoiser, load_target("mini_inception")), folder / "dunet")
+    scaled = {"A": {"defense": "dunet", "output_scale": 2}, "B": {"defense": "dunet", "output_scale": 0.5}}
+    twice, half = read_line_up(describe(folder, denoisers=scaled, flows=["A->X", "B->X"])).load().flows
+    pixels = images.astype(np.float32)
+    noise = denoiser(pixels, training=False) - pixels
+    assert np.abs(noise).max() > 1
+    np.testing.assert_allclose(twice.denoise(images) - pixels, 2 * noise, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(half.denoise(images) - pixels, noise / 2, rtol=1e-3, atol=1e-2)
+
+
+def test_a_denoiser_that_predicts_no_noise_has_no_scale(folder):
+    scaled = {"A": {"defense": "saved", "output_scale": 2}}
+    line_up = read_line_up(describe(folder, denoisers=scaled, flows=["A->X"]))
+    with pytest.raises(RunError, match=r"A: output_scale: expected a denoiser that predicts noise.*received median"):
+        line_up.load()
+
+
+def test_line_ups_of_the_same_parts_load_each_once(folder, images, monkeypatch):
+    loaded = []
+
+    def noting(load):
+        def noted(name, *arguments):
+            loaded.append(Path(name).name)
+            return load(name, *arguments)
+
+        return noted
+
+    for function in ("load_denoiser", "load_target"):
+        monkeypatch.setattr(line_up_module, function, noting(getattr(line_up_module, function)))
+    parts = described_parts(folder / "line_up.json", DESCRIPTION)
+    line_ups = [parts.line_up(flows) for flows in (["A->X"], ["A&B->X"], ["X", "A->X"])]
+    loaded_parts = load_parts(line_ups)
+    assert sorted(loaded) == ["mini_inception", "other", "saved"]
+    one, two, three = (line_up.through(loaded_parts) for line_up in line_ups)
+    assert one.flows[0].targets[0] is two.flows[0].targets[0] is three.flows[1].targets[0]
+    alone = line_ups[1].load()
+    np.testing.assert_allclose(two(images)["logits"], alone(images)["logits"], rtol=1e-5, atol=1e-5)
 
 
 def test_only_what_flows_use_is_loaded(folder):
@@ -143,8 +185,8 @@ MISTAKES = {
     "nothing described": ({"denoisers": {}}, r"names denoiser 'A'; described are none"),
     "nobody's name": ({"flows": ["A->"]}, r"flow 'A->' names target ''"),
     "one name for two": ({"targets": {"A": {"name": "mini_vgg"}}}, r"A is the name of a denoiser and of a target"),
-    "denoiser of nothing": ({"denoisers": {"A": {}}}, r"A: expected 'defense', received \{\}"),
-    "denoiser in words": ({"denoisers": {"A": "saved"}}, r"A: expected 'defense', received 'saved'"),
+    "denoiser of nothing": ({"denoisers": {"A": {}}}, r"A: expected 'defense', perhaps 'output_scale', received \{\}"),
+    "denoiser in words": ({"denoisers": {"A": "saved"}}, r"A: expected 'defense', perhaps .*, received 'saved'"),
     "unknown filter": (
         {"denoisers": {"A": {"filter": "mean"}}},
         r"A: expected a filter of gaussian, median, received 'mean'",
@@ -155,7 +197,19 @@ MISTAKES = {
     ),
     "both kinds": (
         {"denoisers": {"A": {"official": "a.ckpt", "defense": "saved"}}},
-        r"A: expected 'official', perhaps 'preprocessing', received",
+        r"A: expected 'official', perhaps 'preprocessing', perhaps 'output_scale', received",
+    ),
+    "scaled filter": (
+        {"denoisers": {"A": {"filter": "median", "output_scale": 2}}},
+        r"A: expected 'filter', perhaps 'channels', received",
+    ),
+    "scale in words": (
+        {"denoisers": {"A": {"defense": "saved", "output_scale": "2"}}},
+        r"A: output_scale: expected a number, received '2'",
+    ),
+    "no scale": (
+        {"denoisers": {"A": {"defense": "saved", "output_scale": 0}}},
+        r"A: output_scale: expected a positive number, received 0",
     ),
     "nameless target": ({"targets": {"X": {"image_size": 28}}}, r"X: expected 'name', perhaps 'checkpoint', perhaps"),
     "size in words": (
@@ -182,6 +236,9 @@ def test_a_missing_description_and_one_that_is_no_json_are_errors(tmp_path):
             read_line_up(tmp_path / "words.json")
     (tmp_path / "words.json").write_text("[]")
     with pytest.raises(RunError, match=r"words\.json: expected 'denoisers', a JSON object"):
+        read_line_up(tmp_path / "words.json")
+    (tmp_path / "words.json").write_text('{"denoisers": {"A": {"defense": "saved"}, "A": {"defense": "other"}}}')
+    with pytest.raises(RunError, match=r"words\.json: expected each name once in an object, received 'A' twice"):
         read_line_up(tmp_path / "words.json")
 
 

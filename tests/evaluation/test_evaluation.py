@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from linear_target import SIZE, affine_denoiser, linear_target, random_weights
 
 from hgd_tf import evaluation
 from hgd_tf.attacks import SignGradientAttack
@@ -23,7 +24,7 @@ from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import compare, evaluate
 from hgd_tf.files import write_json
-from hgd_tf.targets import Target, load_target
+from hgd_tf.targets import load_target
 from hgd_tf.training.config import ExperimentConfig, TrainConfig
 from hgd_tf.training.experiment import Experiment, load_experiment
 from hgd_tf.training.run_directory import RESULTS_JSON, open_run
@@ -31,26 +32,11 @@ from hgd_tf.training.run_directory import RESULTS_JSON, open_run
 KEYS = ["clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16", "adaptive_eps4", "adaptive_eps16"]
 STORED = KEYS[1:5]
 ATTACKS = ("fgsm", "ifgsm4")
-SIZE, COUNT, ADAPTIVE = 16, 270, 20  # more than the batch of 250
+COUNT, ADAPTIVE = 270, 20  # more than the batch of 250
 RNG = np.random.default_rng(0)
-WEIGHTS = RNG.choice([-1.0, 1.0], SIZE * SIZE).astype(np.float32) * RNG.uniform(0.5, 1, SIZE * SIZE).astype(np.float32)
+WEIGHTS = random_weights(0)
 # Far from the border of the pixel range, so that an attack of epsilon 16 is nowhere clipped.
 CLEAN = LabeledImages(RNG.integers(100, 150, (COUNT, SIZE, SIZE, 1)).astype(np.uint8), RNG.integers(0, 2, COUNT))
-
-
-def _linear_target() -> Target:
-    """Class 0 where the weighted sum of (pixel - 125) is positive, else class 1."""
-    images = tf.keras.Input((SIZE, SIZE, 1))
-    features = tf.keras.layers.Rescaling(0.01, offset=-1.25)(images)
-    head = tf.keras.layers.Dense(2, use_bias=False)
-    logits = head(tf.keras.layers.Flatten()(features))
-    head.set_weights([np.stack([WEIGHTS, -WEIGHTS], axis=1)])
-    return Target(tf.keras.Model(images, {"features": features, "logits": logits}), name="linear")
-
-
-def _affine_denoiser(factor: float, offset: float) -> tf.keras.Model:
-    images = tf.keras.Input((None, None, 1))
-    return tf.keras.Model(images, tf.keras.layers.Rescaling(factor, offset=offset)(images))
 
 
 def _classes(images: np.ndarray, factor: float = 1.0, offset: float = 0.0) -> np.ndarray:
@@ -96,9 +82,9 @@ AFFINES = {"none": (1.0, 0.0), "halving": (0.5, 60.0), "negating": (-1.0, 250.0)
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, _Recorded]:
-    target = _linear_target()
+    target = linear_target(WEIGHTS)
     return {
-        name: _Recorded(Defense(None if name == "none" else _affine_denoiser(*affine), target))
+        name: _Recorded(Defense(None if name == "none" else affine_denoiser(*affine), target))
         for name, affine in AFFINES.items()
     }
 
@@ -202,7 +188,7 @@ def test_the_adaptive_attack_beats_every_linear_defence(recorded):
 
 
 def test_where_the_denoiser_hides_the_gradient_the_random_start_stays():
-    one = _Recorded(Defense(_affine_denoiser(0.0, 125.0), _linear_target()))
+    one = _Recorded(Defense(affine_denoiser(0.0, 125.0), linear_target(WEIGHTS)))
     moved = one.adaptive[16] - CLEAN.images[:ADAPTIVE].astype(int)
     assert np.abs(moved).max() == 16
     counts = Counter(np.abs(moved).ravel().tolist())
@@ -211,7 +197,7 @@ def test_where_the_denoiser_hides_the_gradient_the_random_start_stays():
 
 
 def test_the_adaptive_attack_repeats_itself(recorded):
-    again = _Recorded(Defense(_affine_denoiser(*AFFINES["halving"]), _linear_target()))
+    again = _Recorded(Defense(affine_denoiser(*AFFINES["halving"]), linear_target(WEIGHTS)))
     assert again.result == recorded["halving"].result
     for epsilon, attacked in again.adaptive.items():
         np.testing.assert_array_equal(attacked, recorded["halving"].adaptive[epsilon])
@@ -260,7 +246,8 @@ def test_results_csv_agrees_with_results_json(folder):
     for row in rows:
         name = row.pop("defense")
         losses = {f"denoising_loss_{key}": value for key, value in found["denoising_loss"][name].items()}
-        expected = {**found["accuracy"][name], **found["accuracy_per_attack"][name], **losses}
+        gflop = {"gflop": found["gflop"][name]}
+        expected = {**found["accuracy"][name], **found["accuracy_per_attack"][name], **losses, **gflop}
         assert {key: float(value) for key, value in row.items()} == expected
 
 
@@ -275,17 +262,26 @@ def test_the_table_has_a_row_each_with_its_figures_in_percent(results):
         percents = re.findall(r"(-?\d+\.\d) %", line)
         assert percents == [f"{100 * row.accuracy[key]:.1f}" for key in KEYS]
         loss = np.mean([row.denoising_loss[key] for key in STORED])
-        assert line.split()[-1] == f"{loss:.4f}"
+        assert line.split()[-2:] == [f"{loss:.4f}", f"{row.gflop:.3f}"]
 
 
 def test_the_table_heads_every_column_with_its_threat_model(results):
     titles, threats = evaluation.table(results).splitlines()[:2]
-    assert titles.startswith("linear behind")
+    assert titles.startswith("linear behind") and titles.endswith(" GFLOP")
     assert re.findall(r"Clean|(?:White|Black|Adaptive) ε=\d+", titles) == [
         column.title for column in evaluation.COLUMNS
     ]
     expected = ["no attack", "oblivious", "oblivious", "transfer", "transfer", "end to end", "end to end"]
     assert re.findall(r"\((.*?)\)", threats) == expected
+
+
+def test_results_json_says_what_every_row_costs(folder, results):
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))["gflop"]
+    assert found == {name: row.gflop for name, row in results.rows.items()}
+    pixels = SIZE * SIZE
+    rescaling, head = 2 * pixels, 2 * pixels * 2  # a product and a sum a pixel; for each of two classes
+    costs = {"none": rescaling + head, "halving": 2 * rescaling + head, "negating": 2 * rescaling + head}
+    assert found == pytest.approx({name: cost / 1e9 for name, cost in costs.items()}, abs=3e-8)  # two logits
 
 
 def test_the_columns_of_a_table_line_up(results):

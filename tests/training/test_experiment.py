@@ -7,13 +7,17 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from hgd_tf.attacks import TRAINING_RECIPES, Roles
+from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS
+from hgd_tf.crafting.job import CraftConfig, load_plan
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.data.images import write_image
-from hgd_tf.errors import TargetError
+from hgd_tf.errors import DataError, TargetError
 from hgd_tf.targets import load_target
 from hgd_tf.training import ExperimentConfig, TrainConfig
-from hgd_tf.training.experiment import load_experiment
+from hgd_tf.training.experiment import labeled_by, load_experiment
 
 training = sys.modules["hgd_tf.training.train"]
 COUNT = 20
@@ -45,11 +49,13 @@ def load(folder, **changes):
 def test_images_of_unknown_class_are_validated_by_the_targets_own_answer(folder):
     splits = load(folder).splits
     target = load_target("mini_inception")
+    assert {file.label for file in splits.train_files} == set(splits.validation.labels) == {-1}
     answers = np.argmax(target(splits.validation.images)["logits"], axis=1)
-    np.testing.assert_array_equal(splits.validation.labels, answers)
-    assert splits.validation.labels.dtype == np.int64
+    labeled = labeled_by(target, splits.validation)
+    np.testing.assert_array_equal(labeled.labels, answers)
+    assert labeled.labels.dtype == np.int64
     assert len(set(answers)) > 1
-    assert {file.label for file in splits.train_files} == {-1}
+    np.testing.assert_array_equal(labeled_by(target, labeled._replace(labels=9 - answers)).labels, 9 - answers)
 
 
 def test_known_classes_stay(folder):
@@ -71,6 +77,73 @@ def test_a_class_that_the_target_does_not_know_is_an_error(folder, part):
     table = write_table(folder, {number: 12}, f"{part}.csv")
     with pytest.raises(TargetError, match=r"mini_inception takes 1 channels and knows 10 classes; .* 13 classes"):
         load(folder, labels=table)
+
+
+# --- networks that appendix D names ---
+
+
+def test_who_plays_appendix_d_is_loaded_once(folder):
+    named = {"IncV3": "target", "ensV3": "mini_inception", "IncV4": "mini_vgg", "ResNet101": "mini_vgg"}
+    roles = load(folder, networks=named, holdout="mini_vgg").roles
+    assert {part: network.name for part, network in roles.named.items()} == {**named, "IncV3": "mini_inception"}
+    assert roles.named["IncV3"] is roles.named["ensV3"] is roles.target
+    assert roles.named["IncV4"] is roles.named["ResNet101"] is roles.holdout
+
+
+def test_a_resized_target_does_not_play_the_part_of_its_name(folder):
+    """Which another target's run would take at its own size."""
+    roles = load(folder, networks={"IncV3": "target", "ensV3": "mini_inception"}, image_size=20).roles
+    assert roles.named["IncV3"] is roles.target and roles.target.image_size == 20
+    assert (roles.named["ensV3"].name, roles.named["ensV3"].image_size) == ("mini_inception", 28)
+
+
+def test_a_player_that_does_not_fit_the_images_is_an_error(folder):
+    tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(28, 28, 3)), tf.keras.layers.Dense(10)]).save(
+        folder / "colour.keras"
+    )
+    with pytest.raises(TargetError, match=r"colour takes 3 channels"):
+        load(folder, networks={"IncV3": str(folder / "colour.keras")})
+
+
+# --- seen and unseen classes ---
+
+
+def crafted_classes(recipe: str, part: str, **changes) -> set[int]:
+    config = CraftConfig(recipe, members=("target",), holdout="target", source=f"embedded:{part}", **changes)
+    return set(load_plan(config).source.labels)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_three_quarters_of_the_classes_are_trained_on_as_in_the_recipes(folder, seed):
+    config = ExperimentConfig(members=("target",), holdout="target", ens_target=None, seed=seed, class_split=True)
+    splits = load_experiment(config, folder / "sets").splits
+    seen, validated, tested = (set(part.labels) for part in (splits.train, splits.validation, splits.test))
+    assert (len(seen), len(tested)) == (8, 2)  # of 10: 7.5 is rounded to even
+    assert validated == tested and not seen & tested
+    assert seen == crafted_classes("seen_classes_train_set", "train", seed=seed)
+    assert validated == crafted_classes("unseen_classes_validation_set", "validation", seed=seed)
+    assert tested == crafted_classes("unseen_classes_black_eps4", "test", seed=seed)
+    whole = load_fashion_mnist()
+    assert len(splits.train.labels) == np.isin(whole.train.labels, list(seen)).sum()
+    assert len(splits.test.labels) == np.isin(whole.test.labels, list(tested)).sum()
+    assert splits.name == f"{whole.name}, unseen classes"
+
+
+def test_photographs_are_split_by_the_same_classes(folder):
+    table = write_table(folder, {number: number % 10 for number in range(COUNT)}, "ten.csv")
+    splits = load(folder, labels=table, test_dir=str(folder / "photographs"), class_split=True).splits
+    seen = crafted_classes("seen_classes_train_set", "train")
+    assert {file.label for file in splits.train_files} == seen
+    assert set(splits.validation.labels) == set(splits.test.labels) == set(range(10)) - seen
+    assert (len(splits.train_files), len(splits.validation.labels), len(splits.test.labels)) == (16, 4, 4)
+
+
+def test_photographs_of_unknown_classes_cannot_be_split_by_them(folder):
+    with pytest.raises(DataError, match=r"--class_split needs the true classes: --labels, or a folder a class"):
+        load(folder, class_split=True)
+
+
+# --- crafting while training ---
 
 
 def test_published_members_are_attacked_at_the_size_of_the_crops(monkeypatch):
@@ -95,3 +168,16 @@ def test_published_members_are_attacked_at_the_size_of_the_crops(monkeypatch):
     rounded = training._quick(own, target, dataclasses.replace(config, precision="bfloat16"))
     assert {layer.compute_dtype for layer in rounded.network.layers if layer.weights} == {"bfloat16"}
     assert (rounded.name, rounded.image_size, len(sizes)) == ("mini_resnet", 28, 1)
+
+
+def test_what_the_recipe_attacks_has_one_quick_copy_whatever_parts_it_plays():
+    target, other, unused = (load_target(name) for name in ("mini_inception", "mini_resnet", "mini_vgg"))
+    named = {name: (target, other)[number % 2] for number, name in enumerate(APPENDIX_D_NETWORKS)}
+    roles = Roles(target, (unused, other), unused, named)
+    config = TrainConfig(ExperimentConfig(), precision="bfloat16")
+    quick = training._quick_roles(roles, TRAINING_RECIPES["appendix_d"], config)
+    assert len(set(quick.named.values())) == 2 and not {target, other} & set(quick.named.values())
+    assert [quick.named[name].name for name in named] == [network.name for network in named.values()]
+    assert quick.members == (unused, quick.named["advV3"])
+    assert (quick.target, quick.holdout) == (target, unused)
+    assert training._quick_roles(roles, TRAINING_RECIPES["light_mix"], config).named["IncV3"] is target

@@ -28,11 +28,13 @@ UNUSUAL = TrainConfig(
         input_range=(-1.0, 1.0),
         members=("target",),
         holdout="mini_resnet",
+        networks={"IncV3": "mini_vgg"},
         ens_target=None,
         data_dir="/data",
         photographs="/photographs",
         labels="labels.csv",
         test_dir="/tests",
+        class_split=True,
         test_images=7,
         adaptive_images=3,
         seed=4,
@@ -51,6 +53,7 @@ UNUSUAL = TrainConfig(
     train_images=10,
     validation_images=11,
     batch_size=12,
+    optimizer="muon",
     learning_rate=0.5,
     schedule="cosine",
     warmup_steps=17,
@@ -132,7 +135,7 @@ def test_evaluating_an_interrupted_run_does_not_finish_it(tmp_path, monkeypatch)
     monkeypatch.setattr(compare, "baselines", lambda *arguments: {})
     monkeypatch.setattr(compare, "trained", lambda *arguments: {})
     figures = {column.key: 0.5 for column in COLUMNS}
-    results = Results(0, "images", "net", 20, 5, {"none": DefenseResult(figures, {}, figures)})
+    results = Results(0, "images", "net", 20, 5, {"none": DefenseResult(figures, {}, figures, 0.5)})
     monkeypatch.setattr(compare, "compare", lambda *arguments: results)
     with contextlib.suppress(RunError):
         compare.evaluate_runs([run], run, tmp_path / "sets")
@@ -217,6 +220,16 @@ def test_a_configuration_survives_json(config):
     back = TrainConfig.from_json(json.loads(json.dumps(config.to_json())))
     assert back == config
     assert isinstance(back.experiment.members, tuple)
+
+
+def test_a_configuration_from_before_networks_were_named_is_read(tmp_path):
+    run = open_run(tmp_path / "run", CONFIG)
+    value = json.loads((run / CONFIG_FILE).read_text())
+    for name in ("networks", "class_split"):
+        del value["experiment"][name]
+    (run / CONFIG_FILE).write_text(json.dumps(value))
+    assert read_config(run) == CONFIG
+    assert open_run(run, CONFIG) == run
 
 
 def test_the_unusual_configuration_leaves_no_default():

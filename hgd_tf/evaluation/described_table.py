@@ -1,0 +1,182 @@
+"""A table described in a file: on which networks its images are attacked, and the ensemble of each row (Appendix C).
+
+    {
+      "experiment": {"target": "efficientnet_lite0", "image_size": 160, "members": ["target", "efficientnet_lite1"],
+                     "holdout": "efficientnet_lite2"},
+      "denoisers": {"LGD0": {"defense": "efficientnet_lite0_lgd"}, "median": {"filter": "median"}},
+      "targets": {"Lite0": {"name": "efficientnet_lite0", "image_size": 160}, "Lite1": {"name": "efficientnet_lite1"}},
+      "rows": {"none": ["Lite0"], "LGD": ["LGD0->Lite0"], "average": ["LGD0->Lite0", "LGD0->Lite1"]}
+    }
+
+`experiment` holds fields of `ExperimentConfig`; the others keep their defaults, but there is no `ens_target`. The
+images are its own, or the command's. Denoisers, targets and flows are as in hgd_tf/defenses/line_up.py: each row is a
+line-up, and rows share the parts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, Union
+
+from hgd_tf.defenses.ensemble import Ensemble
+from hgd_tf.defenses.line_up import LineUp, described_parts, load_parts, located, read_sections
+from hgd_tf.errors import RunError, TargetError
+from hgd_tf.evaluation.compare import compare_and_save
+from hgd_tf.targets import TARGETS
+from hgd_tf.training.config import ExperimentConfig
+from hgd_tf.training.experiment import Experiment, load_experiment
+
+SECTIONS = {"experiment": dict, "denoisers": dict, "targets": dict, "rows": dict}
+FOLDERS = ("data_dir", "photographs", "labels", "test_dir")
+EMBEDDED_CHANNELS = 1  # of Fashion-MNIST's subset
+LEAST = {"seed": 0}  # of whole numbers; of others 1
+KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+
+field_kinds = typing.get_type_hints(ExperimentConfig)
+
+
+class DescribedTable(NamedTuple):
+    """A described table, nothing of which is loaded yet.
+
+    Attributes:
+      path: of its file.
+      experiment: the networks, images and seed of the attacked images.
+      rows: by their names, line-ups of the same parts.
+    """
+
+    path: Path
+    experiment: ExperimentConfig
+    rows: dict[str, LineUp]
+
+    def load_rows(self) -> dict[str, Ensemble]:
+        """The rows' ensembles, by name; what several rows use is loaded once.
+
+        Raises:
+          RunError: files are missing or damaged, the message names every one; or parts of a row do not fit together.
+        """
+        parts = load_parts(list(self.rows.values()))
+        ensembles = {}
+        for name, row in self.rows.items():
+            try:
+                ensembles[name] = row.through(parts)
+            except TargetError as error:
+                raise RunError(f"{self.path}: row {name!r}: {error}") from error
+        return ensembles
+
+
+def read_table(path: Union[str, Path]) -> DescribedTable:
+    """Reads a table's description; see the head of this file.
+
+    Raises:
+      RunError: the file is missing or malformed, or a flow names what it does not describe.
+    """
+    path = Path(path)
+    content = read_sections(path, SECTIONS, "a table")
+    if not content["rows"]:
+        raise RunError(f"{path}: expected at least one row, such as 'none': ['X'], received none")
+    parts = described_parts(path, content)
+    rows = {name: parts.line_up(flows, f"row {name!r}: ") for name, flows in content["rows"].items()}
+    return DescribedTable(path, _experiment(path, content["experiment"]), rows)
+
+
+def evaluate_table(
+    path: Union[str, Path],
+    output_dir: Union[str, Path],
+    sets_dir: Union[str, Path],
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
+    """Evaluates the rows that a file describes (the paper's Tables 5 and 9); saves the results and returns the table.
+
+    Args:
+      path: of the file; see its head in this module.
+      output_dir: of the results.
+      sets_dir: of the attacked images.
+      changes: fields of `ExperimentConfig` that replace the file's.
+
+    Raises:
+      RunError: the file is missing or malformed, parts of it are, a row does not fit the images, or there are none.
+      TargetError, DataError: networks or images of the experiment do not load, or do not fit each other.
+    """
+    described = read_table(path)
+    config = dataclasses.replace(described.experiment, **changes)
+    if not _has_test_images(config):
+        raise RunError(f"{path}: expected --test_dir=DIR, or test_dir in experiment: images for {config.target}")
+    ensembles = described.load_rows()
+    experiment = load_experiment(config, sets_dir)
+    for name, ensemble in ensembles.items():
+        _check_fit(f"{path}: row {name!r}", ensemble, experiment)
+    return compare_and_save(ensembles, experiment, config, Path(output_dir))
+
+
+def _has_test_images(config: ExperimentConfig) -> bool:
+    """Photographs alone are there to train on; the embedded images are for targets of their channels."""
+    if config.photographs is not None or config.test_dir is not None:
+        return config.test_dir is not None
+    spec = TARGETS.get(config.target)
+    return config.data_dir is not None or spec is None or spec.channels == EMBEDDED_CHANNELS
+
+
+def _check_fit(row: str, ensemble: Ensemble, experiment: Experiment) -> None:
+    splits, classes = experiment.splits, ensemble.flows[0].targets[0].classes
+    channels = splits.test.images.shape[-1]
+    if ensemble.channels != channels or classes < splits.classes:
+        raise RunError(
+            f"{row}: expected targets of {channels} channels and at least {splits.classes} classes, as the images of "
+            f"{splits.name} have, received {ensemble.channels} channels and {classes} classes"
+        )
+
+
+def _experiment(path: Path, fields: dict[str, Any]) -> ExperimentConfig:
+    for name, value in fields.items():
+        _check_field(f"{path}: experiment", name, value)
+    values: dict[str, Any] = {name: tuple(value) if type(value) is list else value for name, value in fields.items()}
+    for name in FOLDERS:
+        if values.get(name) is not None and (path.parent / values[name]).exists():
+            values[name] = str(path.parent / values[name])
+    if values.get("checkpoint") is not None:
+        values["checkpoint"] = located(path, values["checkpoint"])
+    return ExperimentConfig(**{"ens_target": None, **values})
+
+
+def _check_field(where: str, name: str, value: Any) -> None:
+    if name not in field_kinds:
+        raise RunError(f"{where}: expected {', '.join(field_kinds)}, received {name!r}")
+    if not _is_of(value, field_kinds[name]):
+        raise RunError(f"{where}: {name}: expected {_described(field_kinds[name])}, received {value!r}")
+    least = LEAST.get(name, 1)
+    if type(value) is int and value < least:
+        raise RunError(f"{where}: {name}: expected at least {least}, received {value}")
+    if value == []:
+        raise RunError(f"{where}: {name}: expected at least one, received none")
+    if name == "input_range" and not value[0] < value[1]:
+        raise RunError(f"{where}: {name}: expected two increasing numbers, received {value!r}")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a field's type."""
+    choices = typing.get_args(kind)
+    if typing.get_origin(kind) is Union:
+        return any(_is_of(value, choice) for choice in choices)
+    if typing.get_origin(kind) is tuple:
+        kinds = choices if Ellipsis not in choices else choices[:1] * len(value if isinstance(value, list) else ())
+        return isinstance(value, list) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
+    if typing.get_origin(kind) is dict:  # whose names are texts in JSON
+        return isinstance(value, dict) and all(_is_of(item, choices[1]) for item in value.values())
+    return type(value) in ((int, float) if kind is float else (kind,))
+
+
+def _described(kind: Any) -> str:
+    """A field's type in words."""
+    choices = typing.get_args(kind)
+    if typing.get_origin(kind) is Union:
+        return " or ".join(map(_described, choices))
+    if typing.get_origin(kind) is tuple:
+        count = "" if Ellipsis in choices else f" of {len(choices)}"
+        return f"an array{count}, each {_described(choices[0])}"
+    if typing.get_origin(kind) is dict:
+        return f"an object, each value {_described(choices[1])}"
+    return KINDS.get(kind, kind.__name__)
