@@ -144,6 +144,7 @@ def test_published_files_are_looked_for_beside_the_description_and_in_the_folder
     (folder / "a.ckpt").unlink()
 
 
+@pytest.mark.slow
 def test_loading_all_at_a_time_gives_the_same_every_time(folder, images):
     """With threads that take turns as often as can be."""
     interval = sys.getswitchinterval()

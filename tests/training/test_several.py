@@ -28,6 +28,7 @@ from hgd_tf.training.several import train_each
 networks = sys.modules["hgd_tf.denoisers.dunet"]
 TARGETS = ("mini_inception", "mini_vgg")
 EPOCHS = 2
+slow = pytest.mark.slow  # two runs, of which one is stopped and goes on
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -151,6 +152,7 @@ def rows(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+@slow
 def test_the_first_unfinished_run_goes_on_and_finished_ones_are_left_alone(story):
     assert story.trained == [list(TARGETS), [TARGETS[1]], []]
     assert story.tested == [[TARGETS[0]], [TARGETS[1]], []]
@@ -159,6 +161,7 @@ def test_the_first_unfinished_run_goes_on_and_finished_ones_are_left_alone(story
         assert [row["epoch"] for row in rows(story.run_dir / name)] == ["0", "1"]
 
 
+@slow
 def test_each_run_is_its_targets(story, config):
     for name in TARGETS:
         saved = json.loads((story.run_dir / name / "config.json").read_text())
@@ -166,11 +169,13 @@ def test_each_run_is_its_targets(story, config):
         assert saved["experiment"]["networks"] == config.experiment.networks
 
 
+@slow
 def test_the_sets_are_crafted_once_for_all_targets(story):
     """Also to validate on, where each target has answers of its own for the unknown classes."""
     assert story.crafted == [("appendix_d", 2), ("appendix_d", 3)]
 
 
+@slow
 def test_the_ensemble_that_is_described_is_that_of_the_runs(story):
     """Each of which is its target behind a denoiser of its own."""
     assert story.models == story.run_dir / "models.json"
