@@ -6,7 +6,6 @@ import contextlib
 import csv
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,19 +24,10 @@ from hgd_tf.training import ExperimentConfig, TrainConfig, several
 from hgd_tf.training.callbacks import TrainingState
 from hgd_tf.training.several import train_each
 
-networks = sys.modules["hgd_tf.denoisers.dunet"]
+pytestmark = pytest.mark.usefixtures("few_convolutions")
 TARGETS = ("mini_inception", "mini_vgg")
 EPOCHS = 2
 slow = pytest.mark.slow  # two runs, of which one is stopped and goes on
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_convolutions():
-    """Two levels of one convolution each: compiled in a moment."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "FEEDFORWARD", ((1, 64), (1, 128)))
-        patch.setattr(networks, "FEEDBACK", ((1, 64),))
-        yield
 
 
 @pytest.fixture(scope="module")

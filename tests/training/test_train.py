@@ -22,20 +22,11 @@ from hgd_tf.targets import load_target
 from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
 from hgd_tf.training.callbacks import TrainingState
 
-networks = sys.modules["hgd_tf.denoisers.dunet"]
+pytestmark = pytest.mark.usefixtures("few_convolutions")
 training = sys.modules["hgd_tf.training.train"]
 EPOCHS, STEPS, WARMUP = 3, 4, 2
 RATE, MOMENTUM = 0.02, 0.9
 TIMES = {"images_per_second", "waiting", "crafting", "hours"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_convolutions():
-    """Two levels of one convolution each: compiled in a moment."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "FEEDFORWARD", ((1, 64), (1, 128)))
-        patch.setattr(networks, "FEEDBACK", ((1, 64),))
-        yield
 
 
 @pytest.fixture(scope="module")
