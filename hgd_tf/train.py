@@ -12,6 +12,7 @@ Guidance (--guidance) says which response is compared:
   feature         the topmost convolution's output      (FGD)
   logits          the logits                            (LGD)
   feature_logits  the two together, added               (FGD + LGD)
+  distillation    the class probabilities               (not in the paper: LGD's response, another distance)
   label           the logits with the true class        (CGD)
 
 Results: in --run_dir lie denoiser.keras (the best by validation loss), results.json and results.csv, log.csv,

@@ -11,7 +11,7 @@ class Guidance(NamedTuple):
     """One way to guide a denoiser.
 
     Attributes:
-      paper_name: what the paper calls it.
+      paper_name: what the paper calls it; empty where the paper has none.
       responses: some of `image`, `features` and `logits`: what is compared; the losses are added.
       loss: Keras loss of each, (reference, response) -> scalar.
       uses_labels: the reference is the true class, not the response to the clean image.
@@ -21,6 +21,19 @@ class Guidance(NamedTuple):
     responses: tuple[str, ...]
     loss: Callable[[], tf.keras.losses.Loss]
     uses_labels: bool = False
+
+
+class DistillationLoss(tf.keras.losses.Loss):
+    """How far the class probabilities of the logits are from the reference's: their Kullback-Leibler divergence.
+
+    Reference and response are logits, float32 (N, classes). Knowledge distillation at temperature 1
+    (Hinton et al. 2015).
+    """
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        probabilities = tf.nn.softmax(y_true)
+        entropy = tf.nn.softmax_cross_entropy_with_logits(probabilities, y_true)
+        return tf.nn.softmax_cross_entropy_with_logits(probabilities, y_pred) - entropy
 
 
 def _cross_entropy() -> tf.keras.losses.Loss:
@@ -33,5 +46,6 @@ GUIDANCES: dict[str, Guidance] = {
     "feature": Guidance("FGD", ("features",), tf.keras.losses.MeanAbsoluteError),
     "logits": Guidance("LGD", ("logits",), tf.keras.losses.MeanAbsoluteError),
     "feature_logits": Guidance("FGD + LGD", ("features", "logits"), tf.keras.losses.MeanAbsoluteError),
+    "distillation": Guidance("", ("logits",), DistillationLoss),
     "label": Guidance("CGD", ("logits",), _cross_entropy, uses_labels=True),
 }
