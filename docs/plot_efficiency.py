@@ -1,0 +1,78 @@
+"""Draws what a denoiser gives for its cost: accuracy against GFLOP an image, from tables that `evaluate` wrote.
+
+    python docs/plot_efficiency.py docs/efficiency.png docs/comparisons/efficiency docs/comparisons/efficiency_160
+
+Accuracy is the mean over Clean and the four stored sets, relative to the undefended clean accuracy of the same table, so
+that tables of several image sizes share one picture. The smallest denoiser within two points of the best one is named.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+
+from hgd_tf.evaluation.columns import STORED_COLUMNS
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+UNDEFENDED = "none"
+POINTS = 2.0
+
+
+class Denoiser(NamedTuple):
+    """One row: cost in GFLOP an image, target included, and relative accuracy in percent."""
+
+    name: str
+    gflop: float
+    accuracy: float
+
+
+def denoisers(folder: Path) -> list[Denoiser]:
+    """The rows of a table's `results.json`, but for no defence."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    accuracy = results["accuracy"]
+    keys = ["clean", *(column.key for column in STORED_COLUMNS)]
+
+    def relative(row: str) -> float:
+        return 100 * sum(accuracy[row][key] for key in keys) / len(keys) / accuracy[UNDEFENDED]["clean"]
+
+    return [Denoiser(row, results["gflop"][row], relative(row)) for row in accuracy if row != UNDEFENDED]
+
+
+def smallest_within(rows: list[Denoiser], points: float) -> Denoiser:
+    """The cheapest whose accuracy is at most so many points below the best."""
+    best = max(row.accuracy for row in rows)
+    return min((row for row in rows if row.accuracy >= best - points), key=lambda row: row.gflop)
+
+
+def draw(tables: dict[str, list[Denoiser]]):
+    """The picture, a colour a table."""
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for table, rows in tables.items():
+        axes.scatter([row.gflop for row in rows], [row.accuracy for row in rows], label=table)
+        for row in rows:
+            axes.annotate(row.name, (row.gflop, row.accuracy), xytext=(5, 5), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel="GFLOP an image, target included", ylabel="accuracy kept, %")
+    axes.margins(x=0.25, y=0.15)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def main(output: str, *folders: str) -> None:
+    tables = {Path(folder).name: denoisers(Path(folder)) for folder in folders}
+    draw(tables).savefig(output, dpi=120)
+    for table, rows in tables.items():
+        for row in rows:
+            print(f"{table:<20}{row.name:<24}{row.gflop:6.2f} GFLOP {row.accuracy:6.1f} %")
+        smallest = smallest_within(rows, POINTS)
+        print(f"{table:<20}smallest within {POINTS:g} points of the best: {smallest.name}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
