@@ -2,8 +2,8 @@
 
     python docs/plot_efficiency.py docs/efficiency.png docs/comparisons/efficiency docs/comparisons/efficiency_160
 
-Accuracy is the mean over Clean and the four stored sets, relative to the undefended clean accuracy of the same table, so
-that tables of several image sizes share one picture. The smallest denoiser within two points of the best one is named.
+Accuracy is the mean over Clean and the four stored sets, relative to the undefended clean accuracy of the same table,
+so that tables of several image sizes share one picture. The smallest denoiser within two points of the best is named.
 """
 
 from __future__ import annotations

@@ -15,14 +15,16 @@ from hgd_tf.data.photographs import CropShape, random_crops
 from hgd_tf.guidance import Batch
 from hgd_tf.training.clock import Clock
 
-POOL_ROUNDS = 8
+FIRST_ROUNDS = 8  # before the first step
+POOL_ROUNDS = 32  # at most: what a denoiser meets again soon it learns by heart
 
 
 class OnlinePairs:
     """Batches from a pool of attacked crops, the oldest of which are replaced as training goes on.
 
-    A round takes `batch_size` fresh crops for each attack of the recipe. The pool holds 8 rounds; a new one comes when
-    each of a round's pairs was drawn `reuse` times on average. Step k's batch depends on the seed and on k alone.
+    A round takes `batch_size` fresh crops for each attack of the recipe. The pool begins with 8 rounds and grows to 32;
+    a new one comes so often that each pair of a full pool is drawn `reuse` times on average. Step k's batch depends on
+    the seed and on k alone.
     Crops are flipped before they are attacked, never afterwards: a flipped attack is a weaker one.
 
     Args:
@@ -65,8 +67,9 @@ class OnlinePairs:
           DataError: none of the files can be read.
         """
         rounds = self._rounds_before(first_step)
-        crops = random_crops(self.files, self.shape, self.round_size, self.seed, rounds - POOL_ROUNDS)
-        for number in tqdm(range(rounds - POOL_ROUNDS, rounds), desc="first attacks", unit="round", leave=False):
+        pool = range(max(rounds - POOL_ROUNDS, 0), rounds)
+        crops = random_crops(self.files, self.shape, self.round_size, self.seed, pool.start)
+        for number in tqdm(pool, desc="first attacks", unit="round", leave=False):
             self._replace(number, next(crops))
         step = first_step
         while True:
@@ -82,11 +85,13 @@ class OnlinePairs:
             step += 1
 
     def sample(self, step: int, count: int) -> Iterator[np.ndarray]:
-        """So many batches of attacked images, float32, of the pool as it is at that step; its oldest round is left out.
+        """So many batches of attacked images, float32, of the pool as it is at that step.
 
-        So they depend on the seed and the step alone, even where `batches` has run on and replaced that round.
+        A full pool's oldest round is left out. So they depend on the seed and the step alone, even where `batches` has run
+        on and replaced that round.
         """
-        places = np.arange(self._rounds_before(step) - POOL_ROUNDS + 1, self._rounds_before(step)) % POOL_ROUNDS
+        rounds = self._rounds_before(step)
+        places = np.arange(max(rounds - POOL_ROUNDS + 1, 0), rounds) % POOL_ROUNDS
         rng = np.random.default_rng([self.seed, step, count])
         for _ in range(count):
             place = rng.choice(places, self.batch_size), rng.integers(self.round_size, size=self.batch_size)
@@ -101,10 +106,10 @@ class OnlinePairs:
         return tf.data.Dataset.from_generator(lambda: self.batches(first_step), output_signature=signature)
 
     def _rounds_before(self, step: int) -> int:
-        return POOL_ROUNDS + step * self.batch_size // (self.reuse * self.round_size)
+        return FIRST_ROUNDS + step * self.batch_size // (self.reuse * self.round_size)
 
     def _replace(self, number: int, fresh) -> None:
-        """Puts round `number` in the place of the oldest one."""
+        """Puts round `number` into the pool; in a full one, in the place of the oldest."""
         place = number % POOL_ROUNDS
         for attack, bound in enumerate(self.attacks):
             part = slice(attack * self.batch_size, (attack + 1) * self.batch_size)
@@ -122,9 +127,8 @@ class OnlinePairs:
 
     def _draw(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step, self.round_size])
-        place = np.unravel_index(
-            rng.choice(POOL_ROUNDS * self.round_size, self.batch_size, replace=False), self._labels.shape
-        )
+        held = min(self._rounds_before(step), POOL_ROUNDS) * self.round_size
+        place = np.unravel_index(rng.choice(held, self.batch_size, replace=False), self._labels.shape)
         return Batch(
             attacked=self._attacked[place].astype(np.float32),
             clean=self._clean[place].astype(np.float32),

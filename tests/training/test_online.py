@@ -15,13 +15,14 @@ from hgd_tf.data import CropShape, LabeledImages
 from hgd_tf.data.labeled_files import LabeledFile
 from hgd_tf.training import online
 from hgd_tf.training.clock import Clock
-from hgd_tf.training.online import POOL_ROUNDS, OnlinePairs
+from hgd_tf.training.online import FIRST_ROUNDS, OnlinePairs
 
 RECIPE = TRAINING_RECIPES["light_mix"]
 ATTACKS = 7  # on two members: none, noise, FGSM on each and on both, and two iterative ones
 BATCH = 4
 ROUND = ATTACKS * BATCH
 SHAPE = CropShape(6, 1)
+POOL_ROUNDS = 12  # so that a pool is full soon
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,7 @@ def numbered(monkeypatch):
             yield LabeledImages(images, np.arange(batch_size))
 
     monkeypatch.setattr(online, "random_crops", crops)
+    monkeypatch.setattr(online, "POOL_ROUNDS", POOL_ROUNDS)
     return taken
 
 
@@ -144,7 +146,7 @@ def test_an_attacked_image_is_not_flipped(make, numbered):
     """A round's images are 100 darker in their left half."""
     batches = batches_of(make(reuse=9), 20)
     for batch in batches:
-        assert np.all((batch.clean[:, :, -1] - batch.clean[:, :, 0]) % 256 == 100)  # rounds count from -8 on
+        assert np.all((batch.clean[:, :, -1] - batch.clean[:, :, 0]) % 256 == 100)
         unattacked = batch.attack == 0
         np.testing.assert_array_equal(batch.attacked[unattacked], batch.clean[unattacked])
     assert sum(np.sum(batch.attack == 0) for batch in batches) > 5
@@ -173,16 +175,21 @@ def test_a_round_comes_when_the_pairs_of_one_were_drawn_so_often(make, numbered,
     with contextlib.closing(make(reuse=reuse).batches(0)) as batches:
         for step in range(steps):
             batch = next(batches)
-            newest = POOL_ROUNDS - 1 + step // (ATTACKS * reuse)
+            newest = FIRST_ROUNDS - 1 + step // (ATTACKS * reuse)
             assert numbered == list(range(newest + 1))
-            assert newest - POOL_ROUNDS < rounds_of(batch).min() <= rounds_of(batch).max() <= newest
-    drawn, crafted = steps * BATCH, (len(numbered) - POOL_ROUNDS + 1) * ROUND
+            assert max(newest - POOL_ROUNDS, -1) < rounds_of(batch).min() <= rounds_of(batch).max() <= newest
+    drawn, crafted = steps * BATCH, (len(numbered) - FIRST_ROUNDS + 1) * ROUND
     assert drawn / crafted == reuse
 
 
-def test_every_round_of_the_pool_is_drawn_from(make, numbered):
-    batches = batches_of(make(reuse=9), 9 * ATTACKS)
-    assert set(np.concatenate([rounds_of(batch) for batch in batches])) == set(range(POOL_ROUNDS))
+@pytest.mark.parametrize("new_rounds", [0, 2, 7])
+def test_every_round_of_the_pool_is_drawn_from(make, numbered, new_rounds):
+    """The pool grows until it is full; then the oldest rounds leave it."""
+    reuse = 40
+    batches = batches_of(make(reuse=reuse), reuse * ATTACKS, first_step=new_rounds * reuse * ATTACKS)
+    rounds = FIRST_ROUNDS + new_rounds
+    held = range(max(rounds - POOL_ROUNDS, 0), rounds)
+    assert set(np.concatenate([rounds_of(batch) for batch in batches])) == set(held)
     assert set(np.concatenate([batch.label for batch in batches])) == set(range(ROUND))
 
 
@@ -191,19 +198,22 @@ def test_no_pair_is_twice_in_a_batch(make, numbered):
         assert len(set(zip(rounds_of(batch), batch.label))) == BATCH
 
 
-def test_resuming_takes_up_the_rounds_that_are_still_drawn_from(make, numbered):
-    batches_of(make(), 1, first_step=5 * ATTACKS + 3)
-    assert numbered == list(range(5, 5 + POOL_ROUNDS))
+@pytest.mark.parametrize("new_rounds", [2, 5])
+def test_resuming_takes_up_the_rounds_that_are_still_drawn_from(make, numbered, new_rounds):
+    batches_of(make(), 1, first_step=new_rounds * ATTACKS + 3)
+    rounds = FIRST_ROUNDS + new_rounds
+    assert numbered == list(range(max(rounds - POOL_ROUNDS, 0), rounds))
 
 
-def test_a_sample_is_of_the_pool_but_for_its_oldest_round(make, numbered):
-    """It is the same where the batches are a round ahead, which has taken the oldest one's place."""
+@pytest.mark.parametrize("new_rounds", [3, 4, 5])
+def test_a_sample_is_the_same_where_the_batches_are_a_round_ahead(make, numbered, new_rounds):
+    """In a full pool that round has taken the oldest one's place, which a sample leaves out."""
     samples = []
-    for steps in (3 * ATTACKS + 1, 4 * ATTACKS + 1):
+    for steps in (new_rounds * ATTACKS + 1, (new_rounds + 1) * ATTACKS + 1):
         pairs = make()
         with contextlib.closing(pairs.batches(0)) as batches:
             list(itertools.islice(batches, steps))
-            samples.append(list(pairs.sample(3 * ATTACKS, 30)))
+            samples.append(list(pairs.sample(new_rounds * ATTACKS, 30)))
     assert [images.shape for images in samples[0]] == [(BATCH, *pairs._attacked.shape[2:])] * 30
     np.testing.assert_array_equal(samples[0], samples[1])
 
