@@ -87,8 +87,8 @@ class OnlinePairs:
     def sample(self, step: int, count: int) -> Iterator[np.ndarray]:
         """So many batches of attacked images, float32, of the pool as it is at that step.
 
-        A full pool's oldest round is left out. So they depend on the seed and the step alone, even where `batches` has run
-        on and replaced that round.
+        A full pool's oldest round is left out. So they depend on the seed and the step alone, even where `batches` has
+        run on and replaced that round.
         """
         rounds = self._rounds_before(step)
         places = np.arange(max(rounds - POOL_ROUNDS + 1, 0), rounds) % POOL_ROUNDS
