@@ -20,8 +20,6 @@ from hgd_tf.denoisers import DENOISERS
 from hgd_tf.errors import HgdError, RunError, TargetError
 from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
 from hgd_tf.strategy import make_strategy
-from hgd_tf.targets import Target, load_target
-from hgd_tf.targets.registry import target_spec
 from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.config import TrainConfig
@@ -134,24 +132,19 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
 
 
 def _quick_roles(roles: Roles, recipe: Recipe, config: TrainConfig) -> Roles:
-    """The same with quick copies of what the recipe attacks; one of each, whatever parts it plays."""
+    """The same with copies in the run's precision of what the recipe attacks; one of each, whatever parts it plays.
+
+    Each at its own size, as in the test sets: through another one's resizing, attacks differ so much that denoisers of
+    one kind are hardly better before the other.
+    """
+    if config.precision == "float32":
+        return roles
     attacked = dict.fromkeys(model for attack in bind(recipe, roles) for model in attack.models)
-    quick = {model: _quick(model, roles.target, config) for model in attacked}
+    quick = {model: model.in_bfloat16() for model in attacked}
     return roles._replace(
         members=tuple(quick.get(member, member) for member in roles.members),
         named={part: quick.get(model, model) for part, model in roles.named.items()},
     )
-
-
-def _quick(member: Target, target: Target, config: TrainConfig) -> Target:
-    """A member to attack while training: at the size of the crops, where it is a published one, in the run's precision.
-
-    Their architectures take any size; a larger one costs time and adds nothing to a crop's pixels.
-    """
-    source = member.source
-    if source and target_spec(source.name).published is not None and member.image_size != target.image_size:
-        member = load_target(source.name, source.checkpoint, target.image_size)
-    return member if config.precision == "float32" else member.in_bfloat16()
 
 
 def _labels_unknown(experiment: Experiment) -> bool:

@@ -146,38 +146,26 @@ def test_photographs_of_unknown_classes_cannot_be_split_by_them(folder):
 # --- crafting while training ---
 
 
-def test_published_members_are_attacked_at_the_size_of_the_crops(monkeypatch):
-    """And in the run's precision; small and own networks stay at their size."""
-    sizes = []
-
-    def load_again(name, checkpoint, image_size):
-        sizes.append((name, checkpoint, image_size))
-        return load_target("mini_inception", image_size=image_size)
-
-    monkeypatch.setattr(training, "load_target", load_again)
-    target, own = load_target("mini_inception", image_size=20), load_target("mini_resnet")
-    config = TrainConfig(ExperimentConfig())
-    assert training._quick(own, target, config) is own
-    published = load_target("mini_inception", image_size=24)
-    published.source = published.source._replace(name="inception_v3", checkpoint="weights")
-    assert training._quick(published, target, config).image_size == 20
-    assert sizes == [("inception_v3", "weights", 20)]
-    same_size = load_target("mini_inception", image_size=20)
-    same_size.source = published.source
-    assert training._quick(same_size, target, config) is same_size
-    rounded = training._quick(own, target, dataclasses.replace(config, precision="bfloat16"))
-    assert {layer.compute_dtype for layer in rounded.network.layers if layer.weights} == {"bfloat16"}
-    assert (rounded.name, rounded.image_size, len(sizes)) == ("mini_resnet", 28, 1)
-
-
 def test_what_the_recipe_attacks_has_one_quick_copy_whatever_parts_it_plays():
     target, other, unused = (load_target(name) for name in ("mini_inception", "mini_resnet", "mini_vgg"))
     named = {name: (target, other)[number % 2] for number, name in enumerate(APPENDIX_D_NETWORKS)}
     roles = Roles(target, (unused, other), unused, named)
     config = TrainConfig(ExperimentConfig(), precision="bfloat16")
     quick = training._quick_roles(roles, TRAINING_RECIPES["appendix_d"], config)
+    for copy in quick.named.values():
+        assert {layer.compute_dtype for layer in copy.network.layers if layer.weights} == {"bfloat16"}
     assert len(set(quick.named.values())) == 2 and not {target, other} & set(quick.named.values())
     assert [quick.named[name].name for name in named] == [network.name for network in named.values()]
     assert quick.members == (unused, quick.named["advV3"])
     assert (quick.target, quick.holdout) == (target, unused)
     assert training._quick_roles(roles, TRAINING_RECIPES["light_mix"], config).named["IncV3"] is target
+    in_float32 = dataclasses.replace(config, precision="float32")
+    assert training._quick_roles(roles, TRAINING_RECIPES["appendix_d"], in_float32) == roles
+
+
+def test_members_are_attacked_at_their_own_size():
+    """As where the test sets are made."""
+    target, other = load_target("mini_inception", image_size=20), load_target("mini_resnet", image_size=24)
+    config = TrainConfig(ExperimentConfig(), precision="bfloat16")
+    quick = training._quick_roles(Roles(target, (target, other), other), TRAINING_RECIPES["light_mix"], config)
+    assert [member.image_size for member in quick.members] == [20, 24]
