@@ -13,6 +13,7 @@ Guidance (--guidance) says which response is compared:
   logits          the logits                            (LGD)
   feature_logits  the two together, added               (FGD + LGD)
   distillation    the class probabilities               (not in the paper: LGD's response, another distance)
+  logits_distillation  logits and distillation, added
   label           the logits with the true class        (CGD)
 
 Results: in --run_dir lie denoiser.keras (the best by validation loss), results.json and results.csv, log.csv,

@@ -36,6 +36,13 @@ class DistillationLoss(tf.keras.losses.Loss):
         return tf.nn.softmax_cross_entropy_with_logits(probabilities, y_pred) - entropy
 
 
+class LogitsDistillationLoss(DistillationLoss):
+    """The same and the mean absolute difference of the logits, which still pulls where the classes agree."""
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        return super().call(y_true, y_pred) + tf.keras.losses.mean_absolute_error(y_true, y_pred)
+
+
 def _cross_entropy() -> tf.keras.losses.Loss:
     return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -47,5 +54,6 @@ GUIDANCES: dict[str, Guidance] = {
     "logits": Guidance("LGD", ("logits",), tf.keras.losses.MeanAbsoluteError),
     "feature_logits": Guidance("FGD + LGD", ("features", "logits"), tf.keras.losses.MeanAbsoluteError),
     "distillation": Guidance("", ("logits",), DistillationLoss),
+    "logits_distillation": Guidance("", ("logits",), LogitsDistillationLoss),
     "label": Guidance("CGD", ("logits",), _cross_entropy, uses_labels=True),
 }

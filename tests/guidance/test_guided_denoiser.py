@@ -19,6 +19,7 @@ PAPER_NAMES = {
     "logits": "LGD",
     "feature_logits": "FGD + LGD",
     "distillation": "",
+    "logits_distillation": "",
     "label": "CGD",
 }
 COMPARED = {"feature": ("features",), "logits": ("logits",), "feature_logits": ("features", "logits")}
@@ -89,9 +90,11 @@ def loss_by_hand(guidance: str, target, denoised, batch: Batch) -> float:
         of_label = logits[np.arange(len(logits)), batch.label.numpy()]
         return np.mean(np.log(np.sum(np.exp(logits), axis=1)) - of_label)
     wanted = target(clean)
-    if guidance == "distillation":
-        p, q = (probabilities(responses["logits"].numpy().astype(np.float64)) for responses in (wanted, restored))
-        return np.mean(np.sum(p * np.log(p / q), axis=1))
+    if "distillation" in guidance:
+        logits = [responses["logits"].numpy().astype(np.float64) for responses in (wanted, restored)]
+        p, q = map(probabilities, logits)
+        divergence = np.mean(np.sum(p * np.log(p / q), axis=1))
+        return divergence + ("logits" in guidance) * np.mean(np.abs(logits[0] - logits[1]))
     differences = (restored[name].numpy().astype(np.float64) - wanted[name].numpy() for name in COMPARED[guidance])
     return sum(np.mean(np.abs(difference)) for difference in differences)
 
@@ -109,13 +112,15 @@ def total_by_hand(guidance: str, target, denoised: tf.Tensor, batch: Batch) -> t
     if guidance == "label":
         log_probabilities = tf.nn.log_softmax(restored["logits"])
         return -tf.reduce_mean(tf.gather(log_probabilities, batch.label, batch_dims=1))
-    if guidance == "distillation":
+    if "distillation" in guidance:
         log_p, log_q = (tf.nn.log_softmax(responses["logits"]) for responses in (wanted, restored))
-        return tf.reduce_mean(tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=1))
+        divergence = tf.reduce_mean(tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=1))
+        distance = tf.reduce_mean(tf.abs(wanted["logits"] - restored["logits"]))
+        return divergence + distance if "logits" in guidance else divergence
     return tf.add_n([tf.reduce_mean(tf.abs(restored[name] - wanted[name])) for name in COMPARED[guidance]])
 
 
-def test_there_are_the_papers_four_guidances_the_sum_of_two_and_distillation():
+def test_there_are_the_papers_four_guidances_distillation_and_two_sums():
     assert {name: guidance.paper_name for name, guidance in GUIDANCES.items()} == PAPER_NAMES
 
 
@@ -192,7 +197,7 @@ def moving_statistics(model: tf.keras.Model) -> list[tf.Variable]:
 
 @pytest.mark.parametrize(
     "guidance, expected",
-    [("pixel", 0), ("label", 1), ("feature", 2), ("logits", 2), ("feature_logits", 2), ("distillation", 2)],
+    [("pixel", 0), ("label", 1), *((name, 2) for name in GUIDANCES if name not in ("pixel", "label"))],
 )
 def test_a_training_step_asks_the_target_no_more_than_is_compared(guidance, expected, target):
     denoiser, batch, spy = small_denoiser(), batch_of(4), Spy(target)
