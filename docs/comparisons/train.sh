@@ -69,14 +69,19 @@ transfer() { # Tables 5 and 9: Lite1 and Lite2, each with a denoiser of its own 
 classes() { # Table 4: three quarters of the classes are trained on, first steps included
     with_first_steps seen_classes --class_split
 }
-for group in "${@:-guidances efficiency transfer classes}"; do
-    for name in $group; do
-        case $name in
-        guidances | efficiency | transfer | classes) "$name" ;;
-        *)
-            echo "expected a group of guidances, efficiency, transfer, classes; received $name" >&2
-            exit 2
-            ;;
-        esac
-    done
+groups=("$@")
+if [[ $# -eq 0 ]]; then
+    groups=(guidances efficiency transfer classes)
+fi
+for group in "${groups[@]}"; do
+    case $group in
+    guidances | efficiency | transfer | classes) ;;
+    *)
+        echo "expected a group of guidances, efficiency, transfer, classes; received $group" >&2
+        exit 2
+        ;;
+    esac
+done
+for group in "${groups[@]}"; do
+    "$group"
 done
