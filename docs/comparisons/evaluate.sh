@@ -9,7 +9,8 @@ if [[ $# -lt 2 ]]; then
     echo "expected: docs/comparisons/evaluate.sh IMAGES LABELS.csv [TABLE...]; received $# arguments" >&2
     exit 2
 fi
-images=(--test_dir="$(realpath -e "$1")" --labels="$(realpath -e "$2")")
+images=$(realpath -e "$1")
+labels=$(realpath -e "$2")
 shift 2
 cd "$(dirname "$0")/../.."
 
@@ -18,5 +19,5 @@ for table in ${@:-guidances efficiency efficiency_160 transfer_lite1 transfer_li
     if [[ $table == guidances ]]; then
         rows=(runs/comparison/{pixel,dae,feature,logits,label,distillation})
     fi
-    python -m hgd_tf.evaluate "${rows[@]}" "${images[@]}" --adaptive_images=50 --output_dir="docs/comparisons/$table"
+    python -m hgd_tf.evaluate "${rows[@]}" --test_dir="$images" --labels="$labels" --adaptive_images=50 --output_dir="docs/comparisons/$table"
 done

@@ -9,7 +9,8 @@ if [[ $# -lt 2 ]]; then
     echo "expected: docs/comparisons/train.sh PHOTOGRAPHS LABELS.csv [GROUP...]; received $# arguments" >&2
     exit 2
 fi
-photographs=$(realpath -e "$1") labels=$(realpath -e "$2")
+photographs=$(realpath -e "$1")
+labels=$(realpath -e "$2")
 shift 2
 cd "$(dirname "$0")/../.."
 
