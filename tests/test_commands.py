@@ -420,7 +420,7 @@ def test_help_shows_the_manual_and_every_guidance(outcomes):
     assert "Stopped at any moment and started again with the same flags, a run goes on where it was." in shown
     for guidance in GUIDANCES:
         assert re.search(rf"^  {guidance} .*(PGD|FGD|LGD|CGD)", shown, re.MULTILINE)
-        assert re.search(rf"--guidance: <[^>]*\b{guidance}\b", shown)
+        assert re.search(rf"--guidance:\s+<[^>]*\b{guidance}\b", shown)
 
 
 class Story(NamedTuple):
