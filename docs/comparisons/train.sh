@@ -52,10 +52,11 @@ guidances() { # Tables 2, 3 and 8
 }
 efficiency() { # three widths, folded pixels or not, two resolutions
     basis
-    with_first_steps unfolded --block_size=1
     with_first_steps narrow --width=0.25
     with_first_steps wide --width=1
-    with_first_steps narrow_unfolded --width=0.25 --block_size=1
+    with_first_steps folded --block_size=2
+    with_first_steps narrow_folded --width=0.25 --block_size=2
+    with_first_steps wide_folded --width=1 --block_size=2
     guided larger distillation first --image_size=160
 }
 transfer() { # Tables 5 and 9: Lite1 and Lite2, each with a denoiser of its own and one that goes on from Lite0's
