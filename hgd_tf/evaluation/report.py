@@ -24,32 +24,27 @@ class Results(NamedTuple):
 
 def table(results: Results) -> str:
     """The results as text: accuracies in percent, over all and by attack, denoising loss, cost, and the legend."""
-    title = f"{results.target} behind"
-    width = max(map(len, [title, *results.rows]))
     threats = [f"({column.threat_model})" for column in COLUMNS]
-    lines = [
-        _line(width, title, [column.title for column in COLUMNS] + ["mean |x̂-x|", "GFLOP"]),
-        _line(width, "", [*threats, "of stored sets", "an image"]),
+    cells = [
+        [f"{results.target} behind", *(column.title for column in COLUMNS), "mean |x̂-x|", "GFLOP"],
+        ["", *threats, "of stored sets", "an image"],
     ]
     for name, row in results.rows.items():
         figures = [f"{100 * row.accuracy[column.key]:.1f} %" for column in COLUMNS]
         stored_loss = sum(row.denoising_loss[column.key] for column in STORED_COLUMNS) / len(STORED_COLUMNS)
-        lines.append(_line(width, name, [*figures, f"{stored_loss:.4f}", f"{row.gflop:.3f}"]))
+        cells.append([name, *figures, f"{stored_loss:.4f}", f"{row.gflop:.3f}"])
     half_width = 98 / results.test_images**0.5  # 1.96 standard errors at 50 %, in points
     counts = f"{results.test_images} test images of {results.dataset} ({results.adaptive_images} for Adaptive)"
     note = f"Accuracy on {counts}; 95 % interval at most ±{half_width:.1f} points."
-    return "\n".join([*lines, "", *_by_attack(results), "", note, *LEGEND])
+    return "\n".join([*_aligned(cells), "", *_by_attack(results), "", note, *LEGEND])
 
 
 def _by_attack(results: Results) -> list[str]:
     """The stored sets' attacks one by one, a line each, a column for each defence."""
-    attacks = list(next(iter(results.rows.values())).per_attack)
-    width = max(map(len, ["by attack", *attacks]))
-    lines = [_line(width, "by attack", list(results.rows))]
-    for attack in attacks:
-        figures = [f"{100 * row.per_attack[attack]:.1f} %" for row in results.rows.values()]
-        lines.append(_line(width, attack, figures))
-    return lines
+    cells = [["by attack", *results.rows]]
+    for attack in next(iter(results.rows.values())).per_attack:
+        cells.append([attack, *(f"{100 * row.per_attack[attack]:.1f} %" for row in results.rows.values())])
+    return _aligned(cells)
 
 
 def save_results(results: Results, directory: Path, versions: dict[str, str]) -> None:
@@ -85,5 +80,10 @@ def _as_json(results: Results, versions: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _line(width: int, first: str, others: list[str]) -> str:
-    return f"{first:<{width}}" + "".join(f"{cell:>15}" for cell in others)
+def _aligned(cells: list[list[str]]) -> list[str]:
+    """A line a row, columns as wide as their longest cell; the first is flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return [
+        f"{first:<{widths[0]}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(others, widths[1:]))
+        for first, *others in cells
+    ]
