@@ -114,6 +114,17 @@ TRAIN_MIX = TRAIN_SET._replace(name="train_mix", attacks=(*UNATTACKED, *TRAIN_SE
 LIGHT_MIX = TRAIN_MIX._replace(
     name="light_mix", attacks=tuple(attack for attack in TRAIN_MIX.attacks if attack.method != "ifgsm8")
 )
+# For black-box attacks, which are one network's: each member's alone, quick and iterated, beside the white-box pair.
+MEMBERS_MIX = Recipe(
+    "members_mix",
+    (
+        RecipeAttack("no_op", NOBODY),
+        *(RecipeAttack(method, EACH_MEMBER) for method in ("fgsm", "ifgsm4")),
+        RecipeAttack("ifgsm4", ENSEMBLE),
+    ),
+    lowest=1,
+    highest=16,
+)
 # For the first steps: among clean images and small epsilons an untrained denoiser learns to do nothing.
 STRONG_SET = LIGHT_MIX._replace(
     name="strong_set", attacks=tuple(attack for attack in LIGHT_MIX.attacks if attack.role != NOBODY), lowest=16
@@ -138,15 +149,14 @@ APPENDIX_D = Recipe(
 )
 APPENDIX_D_NETWORKS = _EIGHT.names
 
-TRAINING_RECIPES = {recipe.name: recipe for recipe in (TRAIN_SET, TRAIN_MIX, LIGHT_MIX, STRONG_SET, APPENDIX_D)}
+TRAINING_RECIPES = {
+    recipe.name: recipe for recipe in (TRAIN_SET, TRAIN_MIX, LIGHT_MIX, MEMBERS_MIX, STRONG_SET, APPENDIX_D)
+}
 # By a training recipe's name, what its denoisers are validated on: variants of Table 1 on its ValSet, so that their
 # losses compare; appendix D on its own attacks.
 VALIDATION_RECIPES = {**dict.fromkeys(TRAINING_RECIPES, VALIDATION_SET), APPENDIX_D.name: APPENDIX_D}
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (TRAIN_SET, VALIDATION_SET, *TEST_SETS, *CLASS_SPLIT, TRAIN_MIX, LIGHT_MIX, STRONG_SET, APPENDIX_D)
-}
+RECIPES = {recipe.name: recipe for recipe in (*TRAINING_RECIPES.values(), VALIDATION_SET, *TEST_SETS, *CLASS_SPLIT)}
 
 
 def bind(recipe: Recipe, roles: Roles) -> list[BoundAttack]:

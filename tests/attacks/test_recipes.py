@@ -18,7 +18,7 @@ from hgd_tf.attacks import (
     bind,
     check_players,
 )
-from hgd_tf.attacks.recipes import APPENDIX_D, CLASS_SPLIT, LIGHT_MIX, RECIPES, STRONG_SET, TRAIN_MIX
+from hgd_tf.attacks.recipes import APPENDIX_D, CLASS_SPLIT, LIGHT_MIX, MEMBERS_MIX, RECIPES, STRONG_SET, TRAIN_MIX
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import TARGETS
 
@@ -162,13 +162,29 @@ def test_the_light_mix_is_the_mix_without_its_longest_attack():
     assert (LIGHT_MIX.lowest, LIGHT_MIX.highest) == (1, 16)
 
 
+def test_the_members_mix_has_each_members_attacks_beside_the_ensembles_and_clean_images():
+    alone = [
+        (f"{name}_{player.name}", method, (player,))
+        for name, method in (("fgsm", FGSM), ("ifgsm4", IFGSM4))
+        for player in MEMBERS
+    ]
+    assert [tuple(attack) for attack in bind(MEMBERS_MIX, PAPER)] == [UNATTACKED_ROWS[0], *alone, WHITE_ROWS[1]]
+    assert (MEMBERS_MIX.lowest, MEMBERS_MIX.highest) == (1, 16)
+
+
 def test_the_strong_set_is_the_light_mixs_attacks_at_epsilon_16():
     assert [tuple(attack) for attack in bind(STRONG_SET, PAPER)] == TRAIN_ROWS[:-1]
     assert (STRONG_SET.lowest, STRONG_SET.highest) == (16, 16)
 
 
 def test_training_takes_table_1s_attacks_or_variants_or_the_competitions():
-    table_1 = {"train_set": TRAIN_SET, "train_mix": TRAIN_MIX, "light_mix": LIGHT_MIX, "strong_set": STRONG_SET}
+    table_1 = {
+        "train_set": TRAIN_SET,
+        "train_mix": TRAIN_MIX,
+        "light_mix": LIGHT_MIX,
+        "members_mix": MEMBERS_MIX,
+        "strong_set": STRONG_SET,
+    }
     assert {**table_1, "appendix_d": APPENDIX_D} == TRAINING_RECIPES
     assert {**dict.fromkeys(table_1, VALIDATION_SET), "appendix_d": APPENDIX_D} == VALIDATION_RECIPES
 
@@ -185,7 +201,7 @@ def test_table_4_trains_on_three_quarters_of_the_classes_and_tests_on_the_others
 
 def test_every_recipe_is_found_by_its_name():
     assert all(recipe.name == name for name, recipe in RECIPES.items())
-    assert len(RECIPES) == 16
+    assert len(RECIPES) == 17
 
 
 # --- who plays the parts ---
