@@ -8,13 +8,13 @@ image is its response to the clean one. Then it is tested on images and networks
 defence, image filters and an adversarially trained target.
 
 Guidance (--guidance) says which response is compared:
-  pixel           the image itself                      (the paper's PGD)
-  feature         the topmost convolution's output      (FGD)
-  logits          the logits                            (LGD)
-  feature_logits  the two together, added               (FGD + LGD)
-  distillation    the class probabilities               (not in the paper: LGD's response, another distance)
-  logits_distillation  logits and distillation, added
-  label           the logits with the true class        (CGD)
+  pixel                the image itself                  (the paper's PGD)
+  feature              the topmost convolution's output  (FGD)
+  logits               the logits                        (LGD)
+  feature_logits       those two, added                  (FGD + LGD)
+  distillation         the class probabilities           (not in the paper: LGD's response, another distance)
+  logits_distillation  logits and distillation, added    (LGD's response, both distances)
+  label                the logits with the true class    (CGD)
 
 Results: in --run_dir lie denoiser.keras (the best by validation loss), results.json and results.csv, log.csv,
 config.json and tensorboard/. Stopped at any moment and started again with the same flags, a run goes on where it was.
