@@ -11,7 +11,7 @@ from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages
 from hgd_tf.defenses import Defense
 from hgd_tf.defenses.ensemble import Ensemble, Flow
-from hgd_tf.evaluation import TestSets, evaluate, evaluate_defense
+from hgd_tf.evaluation import evaluate, evaluate_defense
 from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.targets import resize_to
 
@@ -56,9 +56,9 @@ def flows() -> list[Flow]:
 
 
 @pytest.fixture(scope="module")
-def sets() -> TestSets:
+def sets() -> evaluate.TestSets:
     stored = AttackedSet(CLEAN, ("fgsm",), STORED, np.zeros((1, COUNT), np.int64))
-    return TestSets(CLEAN, {"white_eps4": stored}, COUNT, seed=3)
+    return evaluate.TestSets(CLEAN, {"white_eps4": stored}, COUNT, seed=3)
 
 
 @pytest.fixture(scope="module")
