@@ -128,6 +128,7 @@ flags.register_validator("input_range", _is_range, "expected two increasing numb
 flags.register_validator("members", bool, "expected at least one network")
 for _name in ("width", "learning_rate", "output_scale"):
     flags.register_validator(_name, lambda value: 0 < value < math.inf, "expected a positive number")
+flags.register_validator("ema", lambda momentum: momentum < 1, "expected less than 1, at which no step would count")
 flags.register_multi_flags_validator(
     ["photographs", "data_dir"],
     lambda values: None in values.values(),

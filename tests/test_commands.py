@@ -99,6 +99,7 @@ MISTAKES = {
     "no epochs": Mistake("train", [*SMALL, "--epochs=0"], r"epochs.*0"),
     "epochs in words": Mistake("train", [*SMALL, "--epochs=many"], r"epochs.*many"),
     "no learning rate": Mistake("train", [*SMALL, "--learning_rate=0"], r"learning_rate.*positive"),
+    "average of nothing": Mistake("train", [*SMALL, "--ema=1"], r"ema.*less than 1"),
     "narrow": Mistake("train", [*SMALL, "--width=0.001"], r"width"),
     "no members": Mistake("train", [*SMALL, "--members="], r"members.*at least one"),
     "layer of a named target": Mistake("train", [*SMALL, "--feature_layer=top"], r"feature_layer"),
