@@ -3,7 +3,7 @@
     {
       "denoisers": {"A": {"defense": "efficientnet_lite0_lgd"},
                     "B": {"official": "IncV3_denoiser.ckpt", "preprocessing": "inception"}},
-      "targets": {"X": {"name": "efficientnet_lite0", "image_size": 160},
+      "targets": {"X": {"name": "efficientnet_lite0", "image_size": 224},
                   "Y": {"name": "inception_v3", "checkpoint": "inception_v3.ckpt"}},
       "flows": ["A->X", "A&B->X&Y", "Y"]
     }

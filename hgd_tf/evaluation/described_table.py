@@ -1,10 +1,10 @@
 """A table described in a file: on which networks its images are attacked, and the ensemble of each row (Appendix C).
 
     {
-      "experiment": {"target": "efficientnet_lite0", "image_size": 160, "members": ["target", "efficientnet_lite1"],
+      "experiment": {"target": "efficientnet_lite0", "image_size": 224, "members": ["target", "efficientnet_lite1"],
                      "holdout": "efficientnet_lite2"},
       "denoisers": {"LGD0": {"defense": "efficientnet_lite0_lgd"}, "median": {"filter": "median"}},
-      "targets": {"Lite0": {"name": "efficientnet_lite0", "image_size": 160}, "Lite1": {"name": "efficientnet_lite1"}},
+      "targets": {"Lite0": {"name": "efficientnet_lite0", "image_size": 224}, "Lite1": {"name": "efficientnet_lite1"}},
       "rows": {"none": ["Lite0"], "LGD": ["LGD0->Lite0"], "average": ["LGD0->Lite0", "LGD0->Lite1"]}
     }
 
