@@ -8,8 +8,11 @@ with Gaussian noise of the same L2 norm; and denoised. Beside the picture go the
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import matplotlib
 import numpy as np
