@@ -41,6 +41,7 @@ from absl import flags
 
 from hgd_tf import cli
 from hgd_tf.attacks import TRAINING_RECIPES
+from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.denoisers import DENOISERS, PRECISIONS
 from hgd_tf.guidance import GUIDANCES
 from hgd_tf.networks_flag import networks_from_flags
@@ -71,6 +72,12 @@ flags.DEFINE_enum(
 flags.DEFINE_string("init_from", None, "Folder of a defence, or name of one in the package, to start from.")
 flags.DEFINE_enum("recipe", DEFAULTS.recipe, list(TRAINING_RECIPES), "The attacks of training.")
 flags.DEFINE_enum("craft", DEFAULTS.craft, ("stored", "online"), "Attack before training, or while it goes on.")
+flags.DEFINE_enum(
+    "crops",
+    DEFAULTS.crops,
+    list(VARIETIES),
+    "What --craft=online attacks: crops of photographs, or varied ones, smaller, some composed of two, in other light.",
+)
 flags.DEFINE_integer("reuse", DEFAULTS.reuse, "How often a pair crafted online is drawn, on average.", 1)
 flags.DEFINE_integer("train_images", None, "Clean images to attack for training; default: all.", 1)
 flags.DEFINE_integer("validation_images", None, "Clean images to attack for validation; default: all.", 1)
@@ -143,6 +150,11 @@ flags.register_multi_flags_validator(
     ["photographs", "craft"],
     lambda values: values["photographs"] is not None or values["craft"] == "stored",
     "--craft=online takes crops of --photographs",
+)
+flags.register_multi_flags_validator(
+    ["crops", "craft"],
+    lambda values: values["crops"] == DEFAULTS.crops or values["craft"] == "online",
+    "--crops goes with --craft=online",
 )
 flags.register_multi_flags_validator(
     ["target", "targets", "feature_layer"],

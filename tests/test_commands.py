@@ -121,6 +121,7 @@ MISTAKES = {
     "online without photographs": Mistake(
         "train", [*SMALL, "--craft=online"], r"--craft=online takes crops of --photographs"
     ),
+    "varied crops of none": Mistake("train", [*SMALL, "--crops=varied"], r"--crops goes with --craft=online"),
     "missing photographs": Mistake("train", [*SMALL, "--photographs=absent"], r"no such folder of images: absent"),
     "few photographs": Mistake("train", [*SMALL, "--photographs=words"], r"at least 4 images, received 1"),
     "no precision": Mistake("train", [*SMALL, "--precision=float16"], r"precision.*float16.*bfloat16"),

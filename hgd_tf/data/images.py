@@ -64,10 +64,10 @@ def decode_image(
             picture = _eight_bits(file)
             picture = picture.convert(MODES[channels or (1 if picture.mode == MODES[1] else 3)])
             if crop_box is not None:
-                picture = picture.crop(_pixels(crop_box, picture.size))
+                picture = picture.crop(pixels_of(crop_box, picture.size))
             if central_fraction < 1.0:
                 margin = (1.0 - central_fraction) / 2
-                picture = picture.crop(_pixels(CropBox(margin, margin, 1.0 - margin, 1.0 - margin), picture.size))
+                picture = picture.crop(pixels_of(CropBox(margin, margin, 1.0 - margin, 1.0 - margin), picture.size))
             if image_size is not None:
                 picture = picture.resize((image_size, image_size), Image.Resampling.BILINEAR)
             pixels = np.asarray(picture, np.uint8)
@@ -79,7 +79,8 @@ def decode_image(
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _pixels(box: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def pixels_of(box: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box's edges x1, y1, x2, y2 in whole pixels of an image of that width and height."""
     width, height = size
     return round(box.x1 * width), round(box.y1 * height), round(box.x2 * width), round(box.y2 * height)
 

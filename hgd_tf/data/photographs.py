@@ -11,18 +11,37 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import numpy as np
+from PIL import Image, ImageEnhance
 from tqdm import tqdm
 
-from hgd_tf.data.images import CropBox, decode_image
+from hgd_tf.data.images import CropBox, decode_image, pixels_of
 from hgd_tf.data.labeled_files import UNKNOWN, LabeledFile, labeled_files, unlabeled_files
 from hgd_tf.data.splits import UNSEEN_TITLE, ClassSplit, LabeledImages, Splits
 from hgd_tf.errors import DataError
 
 VALIDATION_SHARE, MOST_VALIDATION = 0.15, 1000
 SPLIT_SEED = 0
-SMALLEST_AREA = 0.35
 LARGEST_STRETCH = 4 / 3
+LARGEST_PASTED = 0.5
 READERS = 2
+
+
+class Variety(NamedTuple):
+    """How much crops of the same photograph differ.
+
+    Attributes:
+      smallest_area: of a crop, as a fraction of the photograph's.
+      composed: the share of crops of which a rectangle is replaced by a crop of another photograph, as in CutMix (Yun
+        et al. 2019, arXiv 1905.04899); it covers up to half of the image.
+      jitter: brightness, contrast and saturation, in this order, are each multiplied by 1 - jitter to 1 + jitter.
+    """
+
+    smallest_area: float
+    composed: float = 0.0
+    jitter: float = 0.0
+
+
+VARIETIES = {"plain": Variety(0.35), "varied": Variety(0.2, composed=0.5, jitter=0.25)}
 
 
 class CropShape(NamedTuple):
@@ -126,11 +145,17 @@ def _read(files: Sequence[LabeledFile], shape: CropShape) -> LabeledImages:
 
 
 def random_crops(
-    files: Sequence[LabeledFile], shape: CropShape, batch_size: int, seed: int, first_batch: int = 0
+    files: Sequence[LabeledFile],
+    shape: CropShape,
+    batch_size: int,
+    seed: int,
+    first_batch: int = 0,
+    variety: Variety = VARIETIES["plain"],
 ) -> Iterator[LabeledImages]:
-    """Endless batches of crops, each file once a pass: 35 to 100 % of its area, stretched by up to 4/3, half flipped.
+    """Endless batches of crops, each file once a pass: parts of its area, stretched by up to 4/3, half flipped.
 
-    Batch k depends on the files, the seed and k alone. Files that cannot be read are named once and passed over.
+    Batch k depends on the files, the seed, k and the variety alone. Files that cannot be read are named once and passed
+    over. A composed crop has the label of the photograph that shows more.
 
     Args:
       files: the images.
@@ -138,6 +163,7 @@ def random_crops(
       batch_size: crops.
       seed: of all draws.
       first_batch: the first batch's number.
+      variety: of the crops.
 
     Raises:
       DataError: none of the files can be read.
@@ -152,9 +178,16 @@ def random_crops(
     def crop(number: int) -> tuple[np.ndarray, int]:
         rng = np.random.default_rng([seed, number])
         number_of_pass, place = divmod(number, len(files))
-        file_number = int(order(number_of_pass)[place])
+        image, label = part(int(order(number_of_pass)[place]), rng)
+        if rng.random() < variety.composed:
+            other, _ = part(int(rng.integers(len(files))), rng)
+            image = _composed(image, other, rng)
+        return _jittered(image, variety.jitter, rng) if variety.jitter else image, label
+
+    def part(file_number: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """A crop of that file, or of another one if it cannot be read."""
         while True:
-            box, flip = _draw_box(rng), rng.random() < 0.5
+            box, flip = _draw_box(rng, variety.smallest_area), rng.random() < 0.5
             file = files[file_number]
             try:
                 image = decode_image(file.path, shape.channels, shape.image_size, box)
@@ -181,9 +214,26 @@ def random_crops(
             yield LabeledImages(np.stack(images), np.array(labels, np.int64))
 
 
-def _draw_box(rng: np.random.Generator) -> CropBox:
-    area = rng.uniform(SMALLEST_AREA, 1.0)
+def _draw_box(rng: np.random.Generator, smallest_area: float, largest_area: float = 1.0) -> CropBox:
+    area = rng.uniform(smallest_area, largest_area)
     stretch = np.exp(rng.uniform(-np.log(LARGEST_STRETCH), np.log(LARGEST_STRETCH)))
     width, height = min(1.0, np.sqrt(area * stretch)), min(1.0, np.sqrt(area / stretch))
     left, top = rng.uniform(0.0, 1.0 - width), rng.uniform(0.0, 1.0 - height)
     return CropBox(left, top, left + width, top + height)
+
+
+def _composed(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A rectangle of the image, up to half of it, replaced by that of the other one."""
+    height, width, _ = image.shape
+    x1, y1, x2, y2 = pixels_of(_draw_box(rng, 0.0, LARGEST_PASTED), (width, height))
+    rows, columns = slice(y1, y2), slice(x1, x2)
+    composed = image.copy()
+    composed[rows, columns] = other[rows, columns]
+    return composed
+
+
+def _jittered(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        picture = enhance(picture).enhance(rng.uniform(1.0 - jitter, 1.0 + jitter))
+    return np.asarray(picture).reshape(image.shape)

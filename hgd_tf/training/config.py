@@ -59,6 +59,7 @@ class TrainConfig:
       init_from: folder of a defense whose denoiser's weights are the start; None: a random start.
       recipe: the training attacks, a name of `TRAINING_RECIPES`.
       craft: `stored` attacks, made before training, or `online` ones, made on fresh crops while training.
+      crops: how much the crops that are attacked online vary, a name of `VARIETIES`.
       reuse: how often a pair crafted online is drawn, on average.
       train_images, validation_images: clean images that are attacked; None: all.
       batch_size: pairs a step, over all replicas.
@@ -85,6 +86,7 @@ class TrainConfig:
     init_from: Optional[str] = None
     recipe: str = "train_set"
     craft: str = "stored"
+    crops: str = "plain"
     reuse: int = 4
     train_images: Optional[int] = None
     validation_images: Optional[int] = None

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from hgd_tf.attacks import Recipe, SignGradientAttack, bind, draw_epsilon
 from hgd_tf.attacks.roles import Roles
 from hgd_tf.data.labeled_files import LabeledFile
-from hgd_tf.data.photographs import CropShape, random_crops
+from hgd_tf.data.photographs import VARIETIES, CropShape, Variety, random_crops
 from hgd_tf.guidance import Batch
 from hgd_tf.training.clock import Clock
 
@@ -33,6 +33,7 @@ class OnlinePairs:
       recipe: its attacks.
       roles: the networks that play its parts.
       batch_size: pairs of a batch.
+      variety: of the crops.
       reuse: how often a pair is drawn, on average.
       seed: of every draw.
       clock: told what the time goes to.
@@ -46,13 +47,15 @@ class OnlinePairs:
         roles: Roles,
         *,
         batch_size: int,
+        variety: Variety = VARIETIES["plain"],
         reuse: int,
         seed: int,
         clock: Clock,
     ):
         self.files, self.shape, self.recipe = files, shape, recipe
         self.attacks = bind(recipe, roles)
-        self.batch_size, self.reuse, self.seed, self.clock = batch_size, reuse, seed, clock
+        self.batch_size, self.variety, self.reuse = batch_size, variety, reuse
+        self.seed, self.clock = seed, clock
         self.round_size = batch_size * len(self.attacks)
         self._attackers = {attack.models: SignGradientAttack(attack.models) for attack in self.attacks}
         pool = (POOL_ROUNDS, self.round_size)
@@ -68,7 +71,7 @@ class OnlinePairs:
         """
         rounds = self._rounds_before(first_step)
         pool = range(max(rounds - POOL_ROUNDS, 0), rounds)
-        crops = random_crops(self.files, self.shape, self.round_size, self.seed, pool.start)
+        crops = random_crops(self.files, self.shape, self.round_size, self.seed, pool.start, self.variety)
         for number in tqdm(pool, desc="first attacks", unit="round", leave=False):
             self._replace(number, next(crops))
         step = first_step

@@ -14,6 +14,7 @@ from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_RECIPES, Recipe, Roles, 
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import PhotographSplits
 from hgd_tf.data.labeled_files import UNKNOWN
+from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense, load_defense
 from hgd_tf.defenses.saving import DENOISER_FILE, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
@@ -105,6 +106,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
             recipe,
             _quick_roles(roles, recipe, config),
             batch_size=config.batch_size,
+            variety=VARIETIES[config.crops],
             reuse=config.reuse,
             seed=seed,
             clock=clock,

@@ -14,7 +14,7 @@ from PIL import Image
 from hgd_tf.data import CropShape, LabeledImages, load_photographs, photographs
 from hgd_tf.data.images import CropBox
 from hgd_tf.data.labeled_files import LabeledFile
-from hgd_tf.data.photographs import random_crops
+from hgd_tf.data.photographs import VARIETIES, Variety, random_crops
 from hgd_tf.data.splits import ClassSplit
 from hgd_tf.errors import DataError
 
@@ -62,8 +62,16 @@ def damaged(tmp_path):
     return files
 
 
-def taken(files, count: int, batch_size: int = 4, seed: int = 0, shape: CropShape = GREY, first_batch: int = 0):
-    with contextlib.closing(random_crops(files, shape, batch_size, seed, first_batch)) as batches:
+def taken(
+    files,
+    count: int,
+    batch_size: int = 4,
+    seed: int = 0,
+    shape: CropShape = GREY,
+    first_batch: int = 0,
+    variety: Variety = VARIETIES["plain"],
+):
+    with contextlib.closing(random_crops(files, shape, batch_size, seed, first_batch, variety)) as batches:
         return list(itertools.islice(batches, count))
 
 
@@ -286,11 +294,12 @@ def ramps(tmp_path_factory):
 
 @pytest.mark.parametrize("first_batch", [1, 3, 4])
 @pytest.mark.parametrize("kind", ["ramps", "damaged"])
-def test_a_batch_depends_on_files_seed_and_number_alone(kind, first_batch, request):
-    files = request.getfixturevalue(kind)
-    whole = taken(files, 6, seed=3, shape=COLOUR)
-    assert same(taken(files, 6 - first_batch, seed=3, shape=COLOUR, first_batch=first_batch), whole[first_batch:])
-    assert not same(taken(files, 6, seed=4, shape=COLOUR), whole)
+@pytest.mark.parametrize("variety", VARIETIES.values(), ids=VARIETIES)
+def test_a_batch_depends_on_files_seed_and_number_alone(kind, first_batch, variety, request):
+    files, options = request.getfixturevalue(kind), {"shape": COLOUR, "variety": variety}
+    whole = taken(files, 6, seed=3, **options)
+    assert same(taken(files, 6 - first_batch, seed=3, first_batch=first_batch, **options), whole[first_batch:])
+    assert not same(taken(files, 6, seed=4, **options), whole)
     assert not same(whole[:1], whole[1:2])
 
 
@@ -314,7 +323,7 @@ def test_crops_have_the_promised_area_and_stretch_and_half_are_flipped(ramps):
 
 def test_boxes_lie_in_the_image_within_the_bounds():
     rng = np.random.default_rng(0)
-    x1, y1, x2, y2 = np.array([photographs._draw_box(rng) for _ in range(3000)]).T
+    x1, y1, x2, y2 = np.array([photographs._draw_box(rng, 0.35) for _ in range(3000)]).T
     assert min(x1.min(), y1.min()) >= 0 and max(x2.max(), y2.max()) <= 1
     width, height = x2 - x1, y2 - y1
     area, stretch = width * height, width / height
@@ -327,7 +336,7 @@ def test_boxes_lie_in_the_image_within_the_bounds():
 
 
 def test_a_crop_is_the_drawn_box_resized(ramps, monkeypatch):
-    monkeypatch.setattr(photographs, "_draw_box", lambda rng: CropBox(0.25, 0.5, 0.75, 1.0))
+    monkeypatch.setattr(photographs, "_draw_box", lambda rng, smallest_area: CropBox(0.25, 0.5, 0.75, 1.0))
     images = np.concatenate([batch.images for batch in taken(ramps, 3, shape=COLOUR)]).astype(float)
     steps = np.arange(10, 120, 20)  # middles of six parts of 120 pixels
     flipped = images[:, 0, 0, 0] > images[:, 0, -1, 0]
@@ -336,6 +345,59 @@ def test_a_crop_is_the_drawn_box_resized(ramps, monkeypatch):
     # A pixel's middle is half a pixel after its start; the outer ones lack the neighbours beyond the crop.
     np.testing.assert_allclose(upright[:, 3, 1:-1, 0], np.broadcast_to(60 + steps[1:-1] - 0.5, (12, 4)), atol=1)
     np.testing.assert_allclose(upright[:, 1:-1, 3, 1], np.broadcast_to(120 + steps[1:-1] - 0.5, (12, 4)), atol=1)
+
+
+def test_varied_crops_reach_a_smaller_area(ramps):
+    smallest = {}
+    for name, variety in VARIETIES.items():
+        only_area = variety._replace(composed=0.0, jitter=0.0)
+        images = np.concatenate([batch.images for batch in taken(ramps, 10, 30, shape=COLOUR, variety=only_area)])
+        across, down = (np.ptp(images[..., channel].astype(float), axis=(1, 2)) for channel in (0, 1))
+        smallest[name] = np.min(across * down) / (SIDE * 5 / 6) ** 2  # from the first to the last of six middles
+    assert 0.15 < smallest["varied"] < 0.26 < 0.3 < smallest["plain"] < 0.4
+
+
+def test_every_other_crop_holds_a_rectangle_of_another_of_up_to_half_its_area(files):
+    """The files are flat, so that a crop has one tone or two."""
+    shape = CropShape(40, 1)
+    numbered = [LabeledFile(file.path, number) for number, file in enumerate(files)]
+    batches = taken(numbered, 10, 40, shape=shape, variety=Variety(0.35, composed=0.5))
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches))
+    composed = 0
+    for image, label in zip(images[..., 0], labels):
+        pasted = image != tone(label)
+        rows, columns = np.any(pasted, axis=1), np.any(pasted, axis=0)
+        assert len(np.unique(image)) <= 2
+        assert pasted.sum() == rows.sum() * columns.sum() <= 0.52 * image.size  # a full rectangle, edges rounded
+        composed += bool(pasted.any())
+    # Of 400: 200 ± 4 standard deviations, less those of one file or of no pixel.
+    assert 140 < composed < 240
+
+
+def test_light_is_jittered_within_the_bounds(tmp_path):
+    """Grey has neither contrast nor saturation to change: what is left is its brightness."""
+    files = [LabeledFile(tmp_path / "grey.png", 0)]
+    write(files[0].path, np.full((9, 12, 3), 120))
+    batches = taken(files, 5, 40, shape=COLOUR, variety=Variety(0.35, jitter=0.25))
+    values = np.concatenate([batch.images for batch in batches])
+    np.testing.assert_array_equal(values, np.broadcast_to(values[:, :1, :1, :1], values.shape))
+    values = values[:, 0, 0, 0].astype(int)
+    assert 88 <= values.min() < 95 and 145 < values.max() <= 150
+    assert abs(values.mean() - 120) < 5
+
+
+def test_contrast_and_saturation_are_jittered(tmp_path):
+    """Half red, half dark: with brightness as it is, the spread of values still varies."""
+    files = [LabeledFile(tmp_path / "halves.png", 0)]
+    pixels = np.full((40, 40, 3), 60)
+    pixels[:, 20:, 0] = 180
+    write(files[0].path, pixels)
+    images = taken(files, 1, 60, shape=CropShape(40, 3), variety=Variety(1.0, jitter=0.25))[0].images.astype(float)
+    red, dark = images[:, 20, 2], images[:, 20, -3]
+    flipped = red[:, 0] < dark[:, 0]
+    red, dark = np.where(flipped[:, None], dark, red), np.where(flipped[:, None], red, dark)
+    contrast, saturation = (red - dark)[:, 0] / red[:, 0], (red[:, 0] - red[:, 1]) / red[:, 0]
+    assert np.ptp(contrast) > 0.1 and np.ptp(saturation) > 0.1
 
 
 def test_unreadable_files_are_named_once_and_passed_over(damaged, capsys):

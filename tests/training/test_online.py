@@ -13,6 +13,7 @@ from small_set import small_roles
 from hgd_tf.attacks import TRAINING_RECIPES, SignGradientAttack, bind
 from hgd_tf.data import CropShape, LabeledImages
 from hgd_tf.data.labeled_files import LabeledFile
+from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.training import online
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.online import FIRST_ROUNDS, OnlinePairs
@@ -63,7 +64,7 @@ def numbered(monkeypatch):
     places; the rounds taken."""
     taken = []
 
-    def crops(files, shape, batch_size, seed, first_batch=0):
+    def crops(files, shape, batch_size, seed, first_batch, variety):
         for number in itertools.count(first_batch):
             taken.append(number)
             images = np.full((batch_size, shape.image_size, shape.image_size, shape.channels), number, np.uint8)
@@ -166,6 +167,19 @@ def test_another_seed_gives_other_pairs(make):
     first, second = (batches_of(make(seed=seed), 1)[0] for seed in (0, 1))
     assert not np.array_equal(first.attacked, second.attacked)
     assert not np.array_equal(first.attack, second.attack)
+
+
+def test_crops_are_as_varied_as_they_shall_be(make, numbered, monkeypatch):
+    varieties, plain = [], online.random_crops
+
+    def crops(*arguments):
+        varieties.append(arguments[-1])
+        return plain(*arguments)
+
+    monkeypatch.setattr(online, "random_crops", crops)
+    for options in ({}, {"variety": VARIETIES["varied"]}):
+        batches_of(make(**options), 1)
+    assert varieties == [VARIETIES["plain"], VARIETIES["varied"]]
 
 
 @pytest.mark.parametrize("reuse", [1, 3])

@@ -49,6 +49,7 @@ UNUSUAL = TrainConfig(
     init_from="runs/before",
     recipe="light_mix",
     craft="online",
+    crops="varied",
     reuse=5,
     train_images=10,
     validation_images=11,
