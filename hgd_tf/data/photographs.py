@@ -182,7 +182,9 @@ def random_crops(
         if rng.random() < variety.composed:
             other, _ = part(int(rng.integers(len(files))), rng)
             image = _composed(image, other, rng)
-        return _jittered(image, variety.jitter, rng) if variety.jitter else image, label
+        if variety.jitter:
+            image = _jittered(image, variety.jitter, rng)
+        return image, label
 
     def part(file_number: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """A crop of that file, or of another one if it cannot be read."""
@@ -226,9 +228,8 @@ def _composed(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) ->
     """A rectangle of the image, up to half of it, replaced by that of the other one."""
     height, width, _ = image.shape
     x1, y1, x2, y2 = pixels_of(_draw_box(rng, 0.0, LARGEST_PASTED), (width, height))
-    rows, columns = slice(y1, y2), slice(x1, x2)
     composed = image.copy()
-    composed[rows, columns] = other[rows, columns]
+    composed[y1:y2, x1:x2] = other[y1:y2, x1:x2]
     return composed
 
 

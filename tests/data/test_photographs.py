@@ -374,11 +374,12 @@ def test_every_other_crop_holds_a_rectangle_of_another_of_up_to_half_its_area(fi
     assert 140 < composed < 240
 
 
-def test_light_is_jittered_within_the_bounds(tmp_path):
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+def test_light_is_jittered_within_the_bounds(tmp_path, shape):
     """Grey has neither contrast nor saturation to change: what is left is its brightness."""
     files = [LabeledFile(tmp_path / "grey.png", 0)]
     write(files[0].path, np.full((9, 12, 3), 120))
-    batches = taken(files, 5, 40, shape=COLOUR, variety=Variety(0.35, jitter=0.25))
+    batches = taken(files, 5, 40, shape=shape, variety=Variety(0.35, jitter=0.25))
     values = np.concatenate([batch.images for batch in batches])
     np.testing.assert_array_equal(values, np.broadcast_to(values[:, :1, :1, :1], values.shape))
     values = values[:, 0, 0, 0].astype(int)
