@@ -387,18 +387,31 @@ def test_light_is_jittered_within_the_bounds(tmp_path, shape):
     assert abs(values.mean() - 120) < 5
 
 
-def test_contrast_and_saturation_are_jittered(tmp_path):
-    """Half red, half dark: with brightness as it is, the spread of values still varies."""
-    files = [LabeledFile(tmp_path / "halves.png", 0)]
-    pixels = np.full((40, 40, 3), 60)
-    pixels[:, 20:, 0] = 180
-    write(files[0].path, pixels)
-    images = taken(files, 1, 60, shape=CropShape(40, 3), variety=Variety(1.0, jitter=0.25))[0].images.astype(float)
-    red, dark = images[:, 20, 2], images[:, 20, -3]
-    flipped = red[:, 0] < dark[:, 0]
-    red, dark = np.where(flipped[:, None], dark, red), np.where(flipped[:, None], red, dark)
-    contrast, saturation = (red - dark)[:, 0] / red[:, 0], (red[:, 0] - red[:, 1]) / red[:, 0]
-    assert np.ptp(contrast) > 0.1 and np.ptp(saturation) > 0.1
+def halves(left, right) -> np.ndarray:
+    image = np.empty((20, 20, 3), np.uint8)
+    image[:, :10], image[:, 10:] = left, right
+    return image
+
+
+def jittered(image: np.ndarray) -> np.ndarray:
+    """The two tones of `halves` in 300 jittered copies: (copy, half, channel)."""
+    rng = np.random.default_rng(0)
+    return np.array([photographs._jittered(image, 0.25, rng)[0, (0, -1)] for _ in range(300)], float)
+
+
+def test_contrast_is_jittered():
+    """Of two greys, the difference over the sum is multiplied by the contrast's factor alone."""
+    dark, bright = jittered(halves(40, 120))[..., 0].T
+    factors = (bright - dark) / (bright + dark) / 0.5
+    assert 0.72 < factors.min() < 0.8 and 1.2 < factors.max() < 1.3
+
+
+def test_saturation_is_jittered():
+    """Red over the halves' difference in brightness is multiplied by the saturation's factor alone."""
+    dark, red = jittered(halves(20, (140, 60, 60))).transpose(1, 0, 2)
+    brightness = (red - dark) @ [0.299, 0.587, 0.114]
+    factors = (red[:, 0] - red[:, 1]) / brightness / (80 / 63.92)
+    assert 0.72 < factors.min() < 0.8 and 1.2 < factors.max() < 1.3
 
 
 def test_unreadable_files_are_named_once_and_passed_over(damaged, capsys):

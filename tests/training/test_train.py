@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import HgdError, RunError
@@ -298,6 +299,17 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(config, tmp_pat
     with pytest.raises(HgdError, match=message):
         train(dataclasses.replace(config, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("crops", VARIETIES)
+def test_the_crops_are_as_varied_as_the_run_says(config, tmp_path, monkeypatch, crops):
+    def stop(*_, variety, **others):
+        raise HgdError(f"variety {variety}")
+
+    monkeypatch.setattr(training, "OnlinePairs", stop)
+    with pytest.raises(HgdError) as stopped:
+        train(dataclasses.replace(config, crops=crops), tmp_path / "run")
+    assert str(stopped.value) == f"variety {VARIETIES[crops]}"
 
 
 def test_online_crafting_of_other_images_is_refused(config, tmp_path):
