@@ -23,7 +23,7 @@ train() { # NAME FLAG...: one run
 first() { # NAME FLAG...: first steps
     local name=$1
     shift
-    train "$name" --flagfile=first_steps.flags --image_size=128 "$@"
+    train "$name" --flagfile=first_steps.flags --image_size=128 --width=0.25 --precision=float32 --epochs=2 "$@"
 }
 guided() { # NAME FLAGFILE FIRST FLAG...: a denoiser from those first steps
     local name=$1 guidance=$2 start=$3
@@ -52,11 +52,10 @@ guidances() { # Tables 2, 3 and 8
 }
 efficiency() { # three widths, folded pixels or not, two resolutions
     basis
-    with_first_steps narrow --width=0.25
-    with_first_steps wide --width=1
+    with_first_steps narrow --width=0.125
+    with_first_steps wide --width=0.5
     with_first_steps folded --block_size=2
-    with_first_steps narrow_folded --width=0.25 --block_size=2
-    with_first_steps wide_folded --width=1 --block_size=2
+    with_first_steps wide_folded --width=0.5 --block_size=2
     guided larger distillation first --image_size=160
 }
 transfer() { # Tables 5 and 9: Lite1 and Lite2, each with a denoiser of its own and one that goes on from Lite0's
@@ -64,9 +63,9 @@ transfer() { # Tables 5 and 9: Lite1 and Lite2, each with a denoiser of its own 
     local lite1=(--target=efficientnet_lite1 --members=target,efficientnet_lite0)
     local lite2=(--target=efficientnet_lite2 --members=target,efficientnet_lite1 --holdout=efficientnet_lite0)
     guided lite1 distillation first "${lite1[@]}"
-    guided lite1_tuned distillation distillation "${lite1[@]}" --steps_per_epoch=250
+    guided lite1_tuned distillation distillation "${lite1[@]}" --steps_per_epoch=150
     guided lite2 distillation first "${lite2[@]}"
-    guided lite2_tuned distillation distillation "${lite2[@]}" --steps_per_epoch=250
+    guided lite2_tuned distillation distillation "${lite2[@]}" --steps_per_epoch=150
 }
 classes() { # Table 4: three quarters of the classes are trained on, first steps included
     with_first_steps seen_classes --class_split
