@@ -190,7 +190,7 @@ class TorchEnsemble(nn.Module):
 
 def torch_ensemble(ensemble: Ensemble) -> TorchEnsemble:
     """Our ensemble of EfficientNet-Lites in PyTorch with its weights, frozen and channels-last; one denoiser a flow."""
-    pairs = [(flow.defenses[0].denoiser, target) for flow in ensemble.flows for target in flow.targets]
+    pairs = [(flow.denoisers[0], target) for flow in ensemble.flows for target in flow.targets]
     denoisers = list({id(denoiser): denoiser for denoiser, _ in pairs}.values())
     order = [id(denoiser) for denoiser in denoisers]
     targets = []

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from typing import Any, Callable
 
 import tensorflow as tf
 
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import Target, resize_to
+
+Call = Callable[[tf.keras.Model, tf.Tensor], Any]
+
+
+def plain_call(model: tf.keras.Model, images: tf.Tensor) -> Any:
+    return model(images, training=False)
 
 
 class Flow(tf.Module):
@@ -30,31 +37,45 @@ class Flow(tf.Module):
     def __init__(self, denoisers: Sequence[tf.keras.Model], targets: Sequence[Target], name: str):
         super().__init__()
         _check_alike(targets, name)
+        for denoiser, target in itertools.product(denoisers, targets):
+            Defense(denoiser, target)  # which raises
         self.title = name
+        self.denoisers = tuple(denoisers)
         self.targets = tuple(targets)
         self.channels = targets[0].channels
         self.image_size = targets[0].image_size
-        denoiser = averaged(denoisers)
-        self.defenses = tuple({target.image_size: Defense(denoiser, target) for target in targets}.values())
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Mean logits of the targets, float32 (N, classes), for images (N, H, W, C) in [0, 255] of any size."""
-        return self.of_sized({defense.target.image_size: images for defense in self.defenses})
+        return self.of_sized({target.image_size: resize_to(images, target.image_size) for target in self.targets})
 
     def of_sized(self, images: Mapping[int, tf.Tensor]) -> tf.Tensor:
         """The same for images that were resized already, by the sizes of the targets."""
         return self.denoise_and_classify(images)[1]
 
-    def denoise_and_classify(self, images: Mapping[int, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """What the first target is given, (N, size, size, C) float32, unclipped; and the logits of `of_sized`."""
-        sizes = [defense.target.image_size for defense in self.defenses]
-        denoised = {size: defense.denoise(images[size]) for size, defense in zip(sizes, self.defenses)}
-        logits = tf.reduce_mean([target(denoised[target.image_size])["logits"] for target in self.targets], axis=0)
-        return denoised[self.image_size], logits
+    def denoise_and_classify(
+        self, images: Mapping[int, tf.Tensor], call: Call = plain_call
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the first target is given, (N, size, size, C) float32, unclipped; and the logits of `of_sized`.
+
+        Args:
+          images: as in `of_sized`.
+          call: gives what a denoiser or target makes of a tensor; for who has it from elsewhere.
+        """
+        sizes = dict.fromkeys(target.image_size for target in self.targets)
+        denoised = {size: self._denoised(images[size], call) for size in sizes}
+        answers = [call(target, denoised[target.image_size])["logits"] for target in self.targets]
+        return denoised[self.image_size], tf.reduce_mean(answers, axis=0)
 
     def denoise(self, images: tf.Tensor) -> tf.Tensor:
         """What the first target is given."""
-        return self.defenses[0].denoise(images)
+        return self._denoised(resize_to(images, self.image_size), plain_call)
+
+    def _denoised(self, images: tf.Tensor, call: Call) -> tf.Tensor:
+        if not self.denoisers:
+            return images
+        first, *others = (call(denoiser, images) for denoiser in self.denoisers)
+        return tf.reduce_mean([first, *others], axis=0) if others else first
 
 
 class Ensemble(tf.Module):
@@ -94,9 +115,11 @@ class Ensemble(tf.Module):
         """The same for images that were resized already, by the sizes of the targets."""
         return self.denoise_and_classify(images)[1]
 
-    def denoise_and_classify(self, images: Mapping[int, tf.Tensor]) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    def denoise_and_classify(
+        self, images: Mapping[int, tf.Tensor], call: Call = plain_call
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """Of each flow what its first target is given, as in `Flow.denoise_and_classify`; and the `of_sized` dict."""
-        denoised, answers = zip(*(flow.denoise_and_classify(images) for flow in self.flows))
+        denoised, answers = zip(*(flow.denoise_and_classify(images, call) for flow in self.flows))
         weights = [len(flow.targets) for flow in self.flows]
         logits = sum(weight * answer for weight, answer in zip(weights, answers)) / sum(weights)
         outputs = {"logits": logits, "probabilities": tf.nn.softmax(logits), "classes": tf.argmax(logits, axis=-1)}
@@ -107,26 +130,6 @@ def as_ensemble(defense: Defense, name: str) -> Ensemble:
     """The ensemble of one flow that a defense is."""
     denoisers = [] if defense.denoiser is None else [defense.denoiser]
     return Ensemble([Flow(denoisers, [defense.target], name)])
-
-
-def averaged(denoisers: Sequence[tf.keras.Model]) -> Optional[tf.keras.Model]:
-    """One denoiser whose output is the mean of the given ones'; None for none.
-
-    Raises:
-      TargetError: they take images of different channels.
-    """
-    if len(denoisers) < 2:
-        return next(iter(denoisers), None)
-    channels = [denoiser.input_shape[-1] for denoiser in denoisers]
-    if len(set(channels)) > 1:
-        raise TargetError(f"expected denoisers of as many channels, received {' and '.join(map(str, channels))}")
-    images = tf.keras.Input((None, None, channels[0]))
-    # Keras wants names that differ, which those of one architecture have not.
-    renamed = [
-        tf.keras.Model(denoiser.inputs, denoiser.outputs[0], name=f"denoiser_{number}")
-        for number, denoiser in enumerate(denoisers)
-    ]
-    return tf.keras.Model(images, tf.keras.layers.Average()([denoiser(images, training=False) for denoiser in renamed]))
 
 
 def _check_alike(targets: Sequence[Target], name: str) -> None:

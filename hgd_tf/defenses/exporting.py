@@ -137,8 +137,7 @@ class ExportedModel(tf.Module):
 
 
 def _inference_flow(flow: Flow, copied: Callable[[tf.keras.Model], tf.keras.Model]) -> Flow:
-    denoiser = flow.defenses[0].denoiser
-    denoisers = [] if denoiser is None else [copied(denoiser)]
+    denoisers = [copied(denoiser) for denoiser in flow.denoisers]
     return Flow(denoisers, [_logits_only(copied(target.network), target.name) for target in flow.targets], flow.title)
 
 

@@ -15,7 +15,7 @@ from hgd_tf.defenses.ensemble import Ensemble
 from hgd_tf.defenses.saving import SHIPPED, defense_directory
 from hgd_tf.denoisers import gaussian, median, rescaled
 from hgd_tf.errors import RunError
-from hgd_tf.evaluation.evaluate import craft_test_sets, evaluate_defense, image_count
+from hgd_tf.evaluation.evaluate import craft_test_sets, evaluate_defenses, image_count
 from hgd_tf.evaluation.report import Results, save_results, table
 from hgd_tf.training.config import ExperimentConfig
 from hgd_tf.training.experiment import Experiment, load_experiment
@@ -29,11 +29,8 @@ def compare(
     """Evaluates each of the defences, by name, on the experiment's test images."""
     clean = experiment.splits.test.head(config.test_images)
     test_sets = craft_test_sets(experiment.sets, clean, config.adaptive_images)
-    rows = {}
     with tqdm(total=len(defenses) * image_count(test_sets), desc="evaluating", unit="img", mininterval=1) as bar:
-        for name, defense in defenses.items():
-            bar.set_postfix_str(name)
-            rows[name] = evaluate_defense(defense, test_sets, bar.update)
+        rows = evaluate_defenses(defenses, test_sets, bar.update)
     return Results(
         seed=config.seed,
         dataset=experiment.splits.name,

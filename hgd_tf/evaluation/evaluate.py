@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Union
+import functools
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +13,7 @@ from hgd_tf.attacks import METHODS, TEST_SETS, SignGradientAttack
 from hgd_tf.crafting import AttackedSet, SetCrafter
 from hgd_tf.data.fashion_mnist import LabeledImages
 from hgd_tf.defenses import Defense
-from hgd_tf.defenses.ensemble import Ensemble, as_ensemble
+from hgd_tf.defenses.ensemble import Call, Ensemble, as_ensemble, plain_call
 from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS
 from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.targets import batch_size_for, resize_to
@@ -62,44 +64,61 @@ def craft_test_sets(sets: SetCrafter, clean: LabeledImages, adaptive_images: int
 def evaluate_defense(
     defense: Union[Defense, Ensemble], test_sets: TestSets, on_batch: Callable[[int], None] = lambda count: None
 ) -> DefenseResult:
-    """Tests one defence on everything.
+    """Tests one defence on everything, as `evaluate_defenses` does."""
+    (result,) = evaluate_defenses({"": defense}, test_sets, on_batch).values()
+    return result
 
-    The adaptive attack knows all of it: of an ensemble (Appendix C), it follows the gradient of the flows' mean logits
-    through every denoiser and target.
+
+def evaluate_defenses(
+    defenses: Mapping[str, Union[Defense, Ensemble]],
+    test_sets: TestSets,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> dict[str, DefenseResult]:
+    """Tests defences, by name, on everything. What several have in common answers once to each image of a stored set.
+
+    The adaptive attack knows all of a defence: of an ensemble (Appendix C), it follows the gradient of the flows' mean
+    logits through every denoiser and target.
 
     Args:
-      defense: the denoiser and the target, or the target alone; or several of them, of any sizes.
+      defenses: each a denoiser and its target, or the target alone; or several of them, of any sizes.
       test_sets: what to test on.
       on_batch: called with the number of images classified or attacked since the last call.
     """
-    ensemble = defense if isinstance(defense, Ensemble) else as_ensemble(defense, defense.target.name)
-    classify = _classifier(ensemble)
+    ensembles = {
+        name: defense if isinstance(defense, Ensemble) else as_ensemble(defense, defense.target.name)
+        for name, defense in defenses.items()
+    }
+    compiled = functools.lru_cache(maxsize=None)(_compiled)
+    results = {name: DefenseResult({}, {}, {}, gflop_per_image(ensemble)) for name, ensemble in ensembles.items()}
     clean = test_sets.clean
-    accuracy, loss = {}, {}
-    accuracy["clean"], loss["clean"] = _measure(classify, clean.images, clean, on_batch)
-    per_attack = {}
+    for name, figures in _measure(ensembles, compiled, clean.images, clean, on_batch).items():
+        results[name].accuracy["clean"], results[name].denoising_loss["clean"] = figures
     for key, attacked_set in test_sets.attacked.items():
-        figures = [_measure(classify, attacked, clean, on_batch) for attacked in attacked_set.attacked]
-        accuracy[key], loss[key] = (float(mean) for mean in np.mean(figures, axis=0))
-        per_attack.update({f"{key}/{name}": right for name, (right, _) in zip(attacked_set.names, figures)})
+        by_attack = [_measure(ensembles, compiled, attacked, clean, on_batch) for attacked in attacked_set.attacked]
+        for name, result in results.items():
+            rights, losses = zip(*(measured[name] for measured in by_attack))
+            result.accuracy[key], result.denoising_loss[key] = float(np.mean(rights)), float(np.mean(losses))
+            result.per_attack.update({f"{key}/{attack}": right for attack, right in zip(attacked_set.names, rights)})
     subset = clean.head(test_sets.adaptive_images)
-    attack = SignGradientAttack([ensemble], label="true")
-    for column in ADAPTIVE_COLUMNS:
-        attacked = attack(
-            subset.images,
-            column.epsilon,
-            ADAPTIVE,
-            subset.labels,
-            seed=test_sets.seed,
-            batch_size=_attacked_at_a_time(ensemble),
-            on_batch=on_batch,
-        )
-        accuracy[column.key], loss[column.key] = _measure(classify, attacked, subset)
-    return DefenseResult(accuracy, per_attack, loss, gflop_per_image(ensemble))
+    for name, ensemble in ensembles.items():
+        attack = SignGradientAttack([ensemble], label="true")
+        for column in ADAPTIVE_COLUMNS:
+            attacked = attack(
+                subset.images,
+                column.epsilon,
+                ADAPTIVE,
+                subset.labels,
+                seed=test_sets.seed,
+                batch_size=_attacked_at_a_time(ensemble),
+                on_batch=on_batch,
+            )
+            figures = _measure({name: ensemble}, compiled, attacked, subset)[name]
+            results[name].accuracy[column.key], results[name].denoising_loss[column.key] = figures
+    return results
 
 
 def image_count(test_sets: TestSets) -> int:
-    """How many images `evaluate_defense` reports to `on_batch`."""
+    """How many images `evaluate_defenses` reports to `on_batch` for each defence."""
     stored = 1 + sum(len(attacked_set.names) for attacked_set in test_sets.attacked.values())
     return stored * len(test_sets.clean.labels) + len(ADAPTIVE_COLUMNS) * test_sets.adaptive_images
 
@@ -110,31 +129,49 @@ def _attacked_at_a_time(ensemble: Ensemble) -> int:
     return max(1, batch_size_for(max(ensemble.sizes)) // targets)
 
 
-def _classifier(ensemble: Ensemble):
-    """Compiled: attacked and clean uint8 images to classes and mean absolute differences in [0, 1] units, each (N,)."""
-
-    @tf.function(reduce_retracing=True)
-    def classify(attacked, clean):
-        denoised, outputs = ensemble.denoise_and_classify(ensemble.resized(attacked))
-        differences = [
-            tf.reduce_mean(tf.abs(image - resize_to(clean, flow.image_size)), axis=(1, 2, 3))
-            for image, flow in zip(denoised, ensemble.flows)
-        ]
-        return outputs["classes"], tf.reduce_mean(differences, axis=0) / PIXEL_MAX
-
-    return classify
+def _compiled(model: tf.keras.Model) -> Callable[[tf.Tensor], Any]:
+    return tf.function(functools.partial(plain_call, model), reduce_retracing=True)
 
 
 def _measure(
-    classify, attacked: np.ndarray, clean: LabeledImages, on_batch: Callable[[int], None] = lambda count: None
-) -> tuple[float, float]:
-    """Accuracy and denoising loss."""
-    right, loss = 0, 0.0
+    ensembles: Mapping[str, Ensemble],
+    compiled: Callable[[tf.keras.Model], Callable[[tf.Tensor], Any]],
+    attacked: np.ndarray,
+    clean: LabeledImages,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> dict[str, tuple[float, float]]:
+    """Accuracy and denoising loss by the ensembles' names."""
+    sums = {name: np.zeros(2) for name in ensembles}
+    sizes = {size for ensemble in ensembles.values() for size in ensemble.sizes}
     batch_size = batch_size_for(attacked.shape[1])
     for first in range(0, len(attacked), batch_size):
         batch = slice(first, first + batch_size)
-        classes, losses = classify(tf.constant(attacked[batch]), tf.constant(clean.images[batch]))
-        right += int(np.sum(classes.numpy() == clean.labels[batch]))
-        loss += float(np.sum(losses.numpy()))
-        on_batch(len(losses))
-    return right / len(attacked), loss / len(attacked)
+        labels = clean.labels[batch]
+        images, references = (
+            {size: resize_to(tf.constant(some[batch]), size) for size in sizes} for some in (attacked, clean.images)
+        )
+        call = _once_each(compiled)
+        for name, ensemble in ensembles.items():
+            denoised, outputs = ensemble.denoise_and_classify(images, call)
+            losses = [
+                tf.reduce_mean(tf.abs(image - references[flow.image_size]), axis=(1, 2, 3))
+                for image, flow in zip(denoised, ensemble.flows)
+            ]
+            right = outputs["classes"].numpy() == labels
+            sums[name] += np.sum(right), np.sum(np.mean(losses, axis=0) / PIXEL_MAX)
+            on_batch(len(labels))
+    return {name: (float(right) / len(attacked), float(loss) / len(attacked)) for name, (right, loss) in sums.items()}
+
+
+def _once_each(compiled: Callable[[tf.keras.Model], Callable[[tf.Tensor], Any]]) -> Call:
+    """Calls a compiled model; where it was called on the same tensor before, gives its answer again."""
+    answers: dict[tuple[int, int], tuple[tf.Tensor, Any]] = {}
+
+    def call(model, images):
+        key = id(model), id(images)
+        if key not in answers:
+            # The images are kept as well: no other tensor may take their place.
+            answers[key] = images, compiled(model)(images)
+        return answers[key][1]
+
+    return call

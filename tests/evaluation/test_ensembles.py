@@ -10,8 +10,9 @@ from linear_target import SIZE, affine_denoiser, linear_target, random_weights
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages
 from hgd_tf.defenses import Defense
-from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.defenses.ensemble import Ensemble, Flow, plain_call
 from hgd_tf.evaluation import evaluate, evaluate_defense
+from hgd_tf.evaluation.evaluate import evaluate_defenses
 from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.targets import resize_to
 
@@ -99,9 +100,33 @@ def test_an_ensembles_adaptive_accuracy_is_not_its_members(result, flows, sets):
 
 
 def test_an_ensemble_of_one_flow_is_that_defense(flows, sets):
-    (defense,) = flows[1].defenses
-    assert isinstance(defense, Defense)
+    defense = Defense(*flows[1].denoisers, *flows[1].targets)
     assert evaluate_defense(Ensemble(flows[1:]), sets) == evaluate_defense(defense, sets)
+
+
+def test_what_rows_have_in_common_answers_once_and_each_row_as_if_alone(flows, sets, monkeypatch):
+    """But for the images of its adaptive attack, which are a row's own."""
+    rows = {"first": Ensemble(flows[:1]), "both": Ensemble(flows), "mixed": Ensemble([_mixed(flows)])}
+    alone = {name: evaluate_defense(ensemble, sets) for name, ensemble in rows.items()}
+    called: list[int] = []
+
+    def counting(model):
+        return lambda images: (called.append(id(model)), plain_call(model, images))[1]
+
+    monkeypatch.setattr(evaluate, "_compiled", counting)
+    found = evaluate_defenses(rows, sets._replace(adaptive_images=1))
+    for name, result in found.items():
+        assert result.per_attack == alone[name].per_attack
+        assert result.denoising_loss["white_eps4"] == pytest.approx(alone[name].denoising_loss["white_eps4"], rel=1e-6)
+    # Clean and one stored set, a batch each, and two adaptive attacks for each row with that denoiser.
+    assert called.count(id(flows[0].denoisers[0])) == 2 + 2 * 3
+    assert called.count(id(flows[1].denoisers[0])) == 2 + 2 * 2
+    # The mixed row's average is of images that no other row has.
+    assert called.count(id(flows[0].targets[0])) == 2 + 2 * 2 + 2 + 2
+
+
+def _mixed(flows: list[Flow]) -> Flow:
+    return Flow([flow.denoisers[0] for flow in flows], flows[0].targets, "0&1->0")
 
 
 def test_flows_may_be_of_several_sizes(flows, sets):
