@@ -16,6 +16,7 @@ Call = Callable[[tf.keras.Model, tf.Tensor], Any]
 
 
 def plain_call(model: tf.keras.Model, images: tf.Tensor) -> Any:
+    """What a denoiser or target makes of images."""
     return model(images, training=False)
 
 
