@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # In the tables' order: what an attack that knows of the denoiser leaves comes first.
 KEYS = ("adaptive_eps4", "adaptive_eps16", "clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16")
-PUBLISHED = sorted([*ROOT.glob("docs/comparisons/*/results.json"), *ROOT.glob("hgd_tf/defenses/shipped/*/results.json")])
+PLACES = ("docs/comparisons", "hgd_tf/defenses/shipped")
+PUBLISHED = sorted(path for place in PLACES for path in (ROOT / place).glob("*/results.json"))
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
