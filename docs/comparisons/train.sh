@@ -68,6 +68,7 @@ transfer() { # Tables 5 and 9: Lite1 and Lite2, each with a denoiser of its own 
     guided lite2_tuned distillation distillation "${lite2[@]}" --steps_per_epoch=150
 }
 classes() { # Table 4: three quarters of the classes are trained on, first steps included
+    basis
     with_first_steps seen_classes --class_split
 }
 groups=("$@")
