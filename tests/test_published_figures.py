@@ -1,4 +1,4 @@
-"""The README's tables say what the committed results do."""
+"""The README's tables, and the shipped defences' cards, say what the committed results do."""
 
 from __future__ import annotations
 
@@ -7,17 +7,41 @@ from pathlib import Path
 
 import pytest
 
+from hgd_tf.defenses.saving import SHIPPED, shipped_defenses
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # In the tables' order: what an attack that knows of the denoiser leaves comes first.
 KEYS = ("adaptive_eps4", "adaptive_eps16", "clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16")
-PLACES = ("docs/comparisons", "hgd_tf/defenses/shipped")
-PUBLISHED = sorted(path for place in PLACES for path in (ROOT / place).glob("*/results.json"))
+COMPARISONS = ROOT / "docs" / "comparisons"
+PUBLISHED = sorted(path for place in (COMPARISONS, SHIPPED) for path in place.glob("*/results.json"))
+CARDS = {  # results, the row of no defence, the defence's own
+    "efficientnet_lite0_lgd": (SHIPPED / "efficientnet_lite0_lgd", "none", "logits_distillation"),
+    "efficientnet_lite0_fgd": (COMPARISONS / "members_lite0", "Lite0", "FGD0->Lite0"),
+    "efficientnet_lite1_lgd": (COMPARISONS / "members_lite1", "none", "LGD1->Lite1"),
+    "efficientnet_lite1_fgd": (COMPARISONS / "members_lite1", "none", "FGD1->Lite1"),
+}
+
+
+def read(path: Path) -> dict[str, dict[str, float]]:
+    return json.loads(path.read_text(encoding="utf-8"))["accuracy"]
+
+
+def cells(accuracy: dict[str, float]) -> str:
+    return f"| {' | '.join(f'{100 * accuracy[key]:.1f}' for key in KEYS)} |"
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
 def test_every_row_is_in_the_readme(path):
-    results = json.loads(path.read_text(encoding="utf-8"))
-    for name, accuracy in results["accuracy"].items():
-        figures = " | ".join(f"{100 * accuracy[key]:.1f}" for key in KEYS)
-        assert f"| {figures} |" in README, f"row {name!r}: | {figures} |"
+    for name, accuracy in read(path).items():
+        assert cells(accuracy) in README, f"row {name!r}: {cells(accuracy)}"
+
+
+@pytest.mark.parametrize("name", shipped_defenses())
+def test_a_card_says_what_its_defence_wins_back(name):
+    folder, undefended, defended = CARDS[name]
+    rows = read(folder / "results.json")
+    card = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
+    for row in (undefended, defended):
+        assert cells(rows[row]) in card, f"row {row!r}: {cells(rows[row])}"
+    assert rows[defended]["white_eps4"] > rows[undefended]["white_eps4"]

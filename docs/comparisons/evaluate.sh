@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Tests what train.sh has trained, table by table, on images of known class; results.json and results.csv of each table
-# go to docs/comparisons/TABLE.
+# Tests what train.sh has trained, and the shipped defences, table by table, on images of known class; results.json and
+# results.csv of each table go to docs/comparisons/TABLE.
 #   docs/comparisons/evaluate.sh IMAGES LABELS.csv [TABLE...]
-# Tables: guidances efficiency efficiency_160 transfer_lite1 transfer_lite2 classes combinations. Without one: all of them.
+# Tables: guidances efficiency efficiency_160 transfer_lite1 transfer_lite2 classes combinations members_lite0
+# members_lite1. Without one: all of them.
 set -euo pipefail
 
 if [[ $# -lt 2 ]]; then
@@ -14,10 +15,14 @@ labels=$(realpath -e "$2")
 shift 2
 cd "$(dirname "$0")/../.."
 
-for table in ${@:-guidances efficiency efficiency_160 transfer_lite1 transfer_lite2 classes combinations}; do
+tables=("$@")
+if [[ $# -eq 0 ]]; then
+    tables=(guidances efficiency efficiency_160 transfer_lite1 transfer_lite2 classes combinations members_lite0 members_lite1)
+fi
+for table in "${tables[@]}"; do
     rows=(--table="docs/comparisons/$table.json")
     if [[ $table == guidances ]]; then
         rows=(runs/comparison/{pixel,dae,feature,logits,label,distillation})
     fi
-    python -m hgd_tf.evaluate "${rows[@]}" --test_dir="$images" --labels="$labels" --adaptive_images=50 --output_dir="docs/comparisons/$table"
+    python -m hgd_tf.evaluate "${rows[@]}" --test_dir="$images" --labels="$labels" --output_dir="docs/comparisons/$table"
 done
