@@ -55,7 +55,6 @@ efficiency() { # three widths, folded pixels or not, two resolutions
     with_first_steps narrow --width=0.125
     with_first_steps wide --width=0.5
     with_first_steps folded --block_size=2
-    with_first_steps wide_folded --width=0.5 --block_size=2
     guided larger distillation first --image_size=160
 }
 transfer() { # Tables 5 and 9: Lite1 and Lite2, each with a denoiser of its own and one that goes on from Lite0's
