@@ -37,6 +37,12 @@ def test_every_row_is_in_the_readme(path):
         assert cells(accuracy) in README, f"row {name!r}: {cells(accuracy)}"
 
 
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/results.json")), ids=lambda path: path.parent.name)
+def test_a_shipped_defences_own_results_hold_the_baselines(path):
+    guidance = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))["guidance"]
+    assert read(path).keys() == {"none", "median", "gaussian", guidance}
+
+
 @pytest.mark.parametrize("name", shipped_defenses())
 def test_a_card_says_what_its_defence_wins_back(name):
     folder, undefended, defended = CARDS[name]
