@@ -148,13 +148,27 @@ APPENDIX_D = Recipe(
     highest=16,
 )
 APPENDIX_D_NETWORKS = _EIGHT.names
+# With Table 1's draw of epsilon: a denoiser that sees 16 alone unlearns what to do about 4.
+APPENDIX_D_EVERY_EPSILON = APPENDIX_D._replace(name="appendix_d_every_epsilon", lowest=1)
 
 TRAINING_RECIPES = {
-    recipe.name: recipe for recipe in (TRAIN_SET, TRAIN_MIX, LIGHT_MIX, MEMBERS_MIX, STRONG_SET, APPENDIX_D)
+    recipe.name: recipe
+    for recipe in (
+        TRAIN_SET,
+        TRAIN_MIX,
+        LIGHT_MIX,
+        MEMBERS_MIX,
+        STRONG_SET,
+        APPENDIX_D,
+        APPENDIX_D_EVERY_EPSILON,
+    )
 }
 # By a training recipe's name, what its denoisers are validated on: variants of Table 1 on its ValSet, so that their
-# losses compare; appendix D on its own attacks.
-VALIDATION_RECIPES = {**dict.fromkeys(TRAINING_RECIPES, VALIDATION_SET), APPENDIX_D.name: APPENDIX_D}
+# losses compare; appendix D's on their own attacks.
+VALIDATION_RECIPES = {
+    **dict.fromkeys(TRAINING_RECIPES, VALIDATION_SET),
+    **{recipe.name: recipe for recipe in (APPENDIX_D, APPENDIX_D_EVERY_EPSILON)},
+}
 
 RECIPES = {recipe.name: recipe for recipe in (*TRAINING_RECIPES.values(), VALIDATION_SET, *TEST_SETS, *CLASS_SPLIT)}
 
