@@ -70,6 +70,9 @@ flags.DEFINE_enum(
     "precision", DEFAULTS.precision, list(PRECISIONS), "Of training; bfloat16 wants a CPU or GPU that has it."
 )
 flags.DEFINE_string("init_from", None, "Folder of a defence, or name of one in the package, to start from.")
+flags.DEFINE_bool(
+    "frozen_statistics", DEFAULTS.frozen_statistics, "Keep batch normalization's statistics of --init_from."
+)
 flags.DEFINE_enum("recipe", DEFAULTS.recipe, list(TRAINING_RECIPES), "The attacks of training.")
 flags.DEFINE_enum("craft", DEFAULTS.craft, ("stored", "online"), "Attack before training, or while it goes on.")
 flags.DEFINE_enum(
@@ -136,6 +139,11 @@ flags.register_validator("members", bool, "expected at least one network")
 for _name in ("width", "learning_rate", "output_scale"):
     flags.register_validator(_name, lambda value: 0 < value < math.inf, "expected a positive number")
 flags.register_validator("ema", lambda momentum: momentum < 1, "expected less than 1, at which no step would count")
+flags.register_multi_flags_validator(
+    ["frozen_statistics", "init_from"],
+    lambda values: values["init_from"] is not None or not values["frozen_statistics"],
+    "--frozen_statistics keeps those of --init_from",
+)
 flags.register_multi_flags_validator(
     ["photographs", "data_dir"],
     lambda values: None in values.values(),

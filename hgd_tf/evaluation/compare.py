@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from tqdm import tqdm
 
@@ -22,15 +22,20 @@ from hgd_tf.training.experiment import Experiment, load_experiment
 from hgd_tf.training.run_directory import is_finished, read_config
 from hgd_tf.versions import package_versions
 
+UNFINISHED = "unfinished_results.json"
+
 
 def compare(
-    defenses: Mapping[str, Union[Defense, Ensemble]], experiment: Experiment, config: ExperimentConfig
+    defenses: Mapping[str, Union[Defense, Ensemble]],
+    experiment: Experiment,
+    config: ExperimentConfig,
+    keep_in: Optional[Path] = None,
 ) -> Results:
-    """Evaluates each of the defences, by name, on the experiment's test images."""
+    """Evaluates each of the defences, by name, on the experiment's test images; `keep_in` as in `evaluate_defenses`."""
     clean = experiment.splits.test.head(config.test_images)
     test_sets = craft_test_sets(experiment.sets, clean, config.adaptive_images)
     with tqdm(total=len(defenses) * image_count(test_sets), desc="evaluating", unit="img", mininterval=1) as bar:
-        rows = evaluate_defenses(defenses, test_sets, bar.update)
+        rows = evaluate_defenses(defenses, test_sets, bar.update, keep_in)
     return Results(
         seed=config.seed,
         dataset=experiment.splits.name,
@@ -123,6 +128,8 @@ def compare_and_save(
     output_dir: Path,
 ) -> str:
     """Evaluates each of the defences, by name; saves the results in the folder and returns the table."""
-    results = compare(defenses, experiment, config)
+    unfinished = output_dir / UNFINISHED
+    results = compare(defenses, experiment, config, unfinished)
     save_results(results, output_dir, package_versions())
+    unfinished.unlink(missing_ok=True)
     return table(results)

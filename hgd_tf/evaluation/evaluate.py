@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, Callable, NamedTuple, Union
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +17,9 @@ from hgd_tf.defenses import Defense
 from hgd_tf.defenses.ensemble import Call, Ensemble, as_ensemble, plain_call
 from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS
 from hgd_tf.evaluation.flops import gflop_per_image
+from hgd_tf.evaluation.kept_figures import Figures, KeptFigures, identity
 from hgd_tf.targets import batch_size_for, resize_to
+from hgd_tf.versions import package_versions
 
 ADAPTIVE = METHODS["pgd20"]
 PIXEL_MAX = 255.0
@@ -73,6 +76,7 @@ def evaluate_defenses(
     defenses: Mapping[str, Union[Defense, Ensemble]],
     test_sets: TestSets,
     on_batch: Callable[[int], None] = lambda count: None,
+    keep_in: Optional[Path] = None,
 ) -> dict[str, DefenseResult]:
     """Tests defences, by name, on everything. What several have in common answers once to each image of a stored set.
 
@@ -83,38 +87,85 @@ def evaluate_defenses(
       defenses: each a denoiser and its target, or the target alone; or several of them, of any sizes.
       test_sets: what to test on.
       on_batch: called with the number of images classified or attacked since the last call.
+      keep_in: a file for the figures of each attack as soon as they are there, from which an interrupted call of the
+        same defences and sets goes on. For the caller to remove.
     """
     ensembles = {
         name: defense if isinstance(defense, Ensemble) else as_ensemble(defense, defense.target.name)
         for name, defense in defenses.items()
     }
+    kept = KeptFigures() if keep_in is None else KeptFigures(keep_in, _identity(ensembles, test_sets))
     compiled = functools.lru_cache(maxsize=None)(_compiled)
     results = {name: DefenseResult({}, {}, {}, gflop_per_image(ensemble)) for name, ensemble in ensembles.items()}
     clean = test_sets.clean
-    for name, figures in _measure(ensembles, compiled, clean.images, clean, on_batch).items():
+
+    def measured(step: str, images: np.ndarray) -> Figures:
+        return kept.measured(
+            step,
+            lambda: _measure(ensembles, compiled, images, clean, on_batch),
+            lambda: on_batch(len(ensembles) * len(images)),
+        )
+
+    for name, figures in measured("clean", clean.images).items():
         results[name].accuracy["clean"], results[name].denoising_loss["clean"] = figures
     for key, attacked_set in test_sets.attacked.items():
-        by_attack = [_measure(ensembles, compiled, attacked, clean, on_batch) for attacked in attacked_set.attacked]
+        by_attack = [
+            measured(f"{key}/{attack}", attacked) for attack, attacked in zip(attacked_set.names, attacked_set.attacked)
+        ]
         for name, result in results.items():
-            rights, losses = zip(*(measured[name] for measured in by_attack))
+            rights, losses = zip(*(one_attack[name] for one_attack in by_attack))
             result.accuracy[key], result.denoising_loss[key] = float(np.mean(rights)), float(np.mean(losses))
             result.per_attack.update({f"{key}/{attack}": right for attack, right in zip(attacked_set.names, rights)})
     subset = clean.head(test_sets.adaptive_images)
     for name, ensemble in ensembles.items():
-        attack = SignGradientAttack([ensemble], label="true")
         for column in ADAPTIVE_COLUMNS:
-            attacked = attack(
-                subset.images,
-                column.epsilon,
-                ADAPTIVE,
-                subset.labels,
-                seed=test_sets.seed,
-                batch_size=_attacked_at_a_time(ensemble),
-                on_batch=on_batch,
+            adaptive = kept.measured(
+                f"{column.key}/{name}",
+                functools.partial(
+                    _measure_adaptive, name, ensemble, compiled, subset, column.epsilon, test_sets.seed, on_batch
+                ),
+                lambda: on_batch(len(subset.labels)),
             )
-            figures = _measure({name: ensemble}, compiled, attacked, subset)[name]
-            results[name].accuracy[column.key], results[name].denoising_loss[column.key] = figures
+            results[name].accuracy[column.key], results[name].denoising_loss[column.key] = adaptive[name]
     return results
+
+
+def _measure_adaptive(
+    name: str,
+    ensemble: Ensemble,
+    compiled: Callable[[tf.keras.Model], Callable[[tf.Tensor], Any]],
+    clean: LabeledImages,
+    epsilon: int,
+    seed: int,
+    on_batch: Callable[[int], None],
+) -> Figures:
+    attack = SignGradientAttack([ensemble], label="true")
+    batch_size = _attacked_at_a_time(ensemble)
+    attacked = attack(
+        clean.images, epsilon, ADAPTIVE, clean.labels, seed=seed, batch_size=batch_size, on_batch=on_batch
+    )
+    return _measure({name: ensemble}, compiled, attacked, clean)
+
+
+def _identity(ensembles: Mapping[str, Ensemble], test_sets: TestSets) -> str:
+    """Of all that the figures depend on."""
+    models: dict[int, tf.keras.Model] = {}
+
+    def number(model: tf.keras.Model) -> int:
+        models.setdefault(id(model), model)
+        return list(models).index(id(model))
+
+    rows = {
+        name: [
+            [[number(denoiser) for denoiser in flow.denoisers], [number(target.network) for target in flow.targets]]
+            for flow in ensemble.flows
+        ]
+        for name, ensemble in ensembles.items()
+    }
+    sets = {key: attacked_set.names for key, attacked_set in test_sets.attacked.items()}
+    arrays = [*test_sets.clean, *(attacked_set.attacked for attacked_set in test_sets.attacked.values())]
+    description = [rows, sets, test_sets.adaptive_images, test_sets.seed, package_versions()]
+    return identity(description, models.values(), arrays)
 
 
 def image_count(test_sets: TestSets) -> int:

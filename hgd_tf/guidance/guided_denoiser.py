@@ -34,6 +34,7 @@ class GuidedDenoiser(tf.keras.Model):
       guidance: what is compared.
       attacks: the attacks' names, by their number in a batch; validation accuracy is measured for each.
       guide: the target that answers in training, such as its bfloat16 copy; None: the target itself.
+      frozen_statistics: whether batch normalization uses, and keeps, the denoiser's statistics in training as well.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class GuidedDenoiser(tf.keras.Model):
         guidance: Guidance,
         attacks: Sequence[str],
         guide: Optional[Target] = None,
+        frozen_statistics: bool = False,
     ):
         super().__init__(name="guided_denoiser")
         self.denoiser = denoiser
         self.target = target
         self.guide = guide or target
         self.guidance = guidance
+        self.frozen_statistics = frozen_statistics
         self.loss_mean = tf.keras.metrics.Mean("loss")
         self.accuracy = tf.keras.metrics.Mean("accuracy")
         self.accuracy_by_attack = [tf.keras.metrics.Mean(f"accuracy_{name}") for name in attacks]
@@ -70,7 +73,7 @@ class GuidedDenoiser(tf.keras.Model):
         batch = self._resized(Batch(*data))
         reference = self._reference(self.guide, batch)
         with tf.GradientTape() as tape:
-            response = self._response(self.guide, self.denoiser(batch.attacked, training=True))
+            response = self._response(self.guide, self.denoiser(batch.attacked, training=not self.frozen_statistics))
             loss = self.compute_loss(y=reference, y_pred=response)
         self.optimizer.minimize(loss, self.denoiser.trainable_variables, tape=tape)
         self.loss_mean.update_state(self._unscaled(loss), sample_weight=len_of(batch))

@@ -57,6 +57,7 @@ class TrainConfig:
       width, output_scale, zero_head, block_size: as in `dunet`.
       precision: in which denoiser and target compute while training, `float32` or `bfloat16`.
       init_from: folder of a defense whose denoiser's weights are the start; None: a random start.
+      frozen_statistics: whether batch normalization keeps that start's statistics, in training too.
       recipe: the training attacks, a name of `TRAINING_RECIPES`.
       craft: `stored` attacks, made before training, or `online` ones, made on fresh crops while training.
       crops: how much the crops that are attacked online vary, a name of `VARIETIES`.
@@ -84,6 +85,7 @@ class TrainConfig:
     block_size: int = 1
     precision: str = "float32"
     init_from: Optional[str] = None
+    frozen_statistics: bool = False
     recipe: str = "train_set"
     craft: str = "stored"
     crops: str = "plain"

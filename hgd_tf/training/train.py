@@ -175,7 +175,7 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
         _copy_weights(load_defense(config.init_from).denoiser, denoiser, config.init_from)
     Defense(denoiser, target)  # raises where the two do not fit
     guide = target if config.precision == "float32" else target.in_bfloat16()
-    model = GuidedDenoiser(denoiser, target, guidance, attacks, guide)
+    model = GuidedDenoiser(denoiser, target, guidance, attacks, guide, config.frozen_statistics)
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     model.compile(OPTIMIZERS[config.optimizer](config.learning_rate, **averaging))
     model.optimizer.build(denoiser.trainable_variables)  # in the scope, or the replicas would share the moments
@@ -236,7 +236,10 @@ def _fit(
 def _statistics(
     denoiser: tf.keras.Model, config: TrainConfig, pairs: _Pairs, steps: int
 ) -> Callable[[int], list[np.ndarray]]:
-    """Batch normalization's statistics of the denoiser as it is, over pairs of the end of an epoch of so many steps."""
+    """Batch normalization's statistics of the denoiser as it is: over pairs of the end of an epoch of so many steps, or
+    its own, where they are frozen."""
+    if config.frozen_statistics:
+        return lambda epoch: [variable.numpy() for variable in denoiser.non_trainable_variables]
     probe = DENOISERS[config.denoiser](
         channels=denoiser.input_shape[-1],
         precision=config.precision,
