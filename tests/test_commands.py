@@ -128,6 +128,7 @@ MISTAKES = {
     "patches of nothing": Mistake("train", [*SMALL, "--block_size=0"], r"block_size.*0"),
     "no recipe of training": Mistake("train", [*SMALL, "--recipe=white_eps4"], r"recipe.*white_eps4.*train_mix"),
     "momentum above 1": Mistake("train", [*SMALL, "--ema=1.5"], r"ema.*1\.5"),
+    "statistics of no start": Mistake("train", [*SMALL, "--frozen_statistics"], r"frozen_statistics.*--init_from"),
     "start from nothing": Mistake("train", [*SMALL, "--init_from=empty"], r"empty holds no defense"),
     "start from another network": Mistake(
         "train", [*SMALL, "--init_from=wide"], r"--init_from=wide holds a denoiser of another architecture or width"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Optional
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from linear_target import SIZE, affine_denoiser, linear_target, random_weights
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages
 from hgd_tf.defenses import Defense
-from hgd_tf.evaluation import TestSets, evaluate
+from hgd_tf.evaluation import evaluate
 
 COUNT, ADAPTIVE = 12, 4
 KEYS = ("white_eps4", "white_eps16", "black_eps4", "black_eps16")
@@ -21,7 +22,7 @@ DEFENSES = {"none": Defense(None, TARGET), "halving": Defense(affine_denoiser(0.
 STEPS = 1 + 2 * len(KEYS) + 2 * len(DEFENSES)
 
 
-def _sets(seed: int = 0) -> TestSets:
+def _sets(seed: int = 0) -> evaluate.TestSets:
     rng = np.random.default_rng(seed)
     clean = LabeledImages(rng.integers(0, 256, (COUNT, SIZE, SIZE, 1)).astype(np.uint8), rng.integers(0, 2, COUNT))
     attacked = {
@@ -33,12 +34,12 @@ def _sets(seed: int = 0) -> TestSets:
         )
         for key in KEYS
     }
-    return TestSets(clean, attacked, ADAPTIVE, seed=seed)
+    return evaluate.TestSets(clean, attacked, ADAPTIVE, seed=seed)
 
 
 @pytest.fixture
 def measured(monkeypatch):
-    """How many images were measured, by call; raises in place of the call after `measured.limit`."""
+    """How many images were measured, by call; in place of the call after `measured.limit` others it raises."""
     counted = _Measured()
     monkeypatch.setattr(evaluate, "_measure", counted)
     return counted
@@ -47,7 +48,7 @@ def measured(monkeypatch):
 class _Measured:
     def __init__(self):
         self.counts: list[int] = []
-        self.limit = STEPS
+        self.limit: Optional[int] = None
         self._measure = evaluate._measure
 
     def __call__(self, ensembles, compiled, attacked, *arguments):
@@ -57,11 +58,11 @@ class _Measured:
         return self._measure(ensembles, compiled, attacked, *arguments)
 
 
-def _interrupted(measured, path, after: int, sets: TestSets) -> None:
+def _interrupted(measured, path, after: int, sets: evaluate.TestSets) -> None:
     measured.limit = after
     with pytest.raises(KeyboardInterrupt):
         evaluate.evaluate_defenses(DEFENSES, sets, keep_in=path)
-    measured.limit = STEPS
+    measured.limit = None
     measured.counts.clear()
 
 
@@ -125,10 +126,10 @@ def _other_target():
 def test_another_evaluation_begins_anew(measured, tmp_path, change):
     _interrupted(measured, tmp_path / "kept.json", 4, _sets())
     defenses, sets = change()
-    measured.limit = 1000
-    found = evaluate.evaluate_defenses(defenses, sets, keep_in=tmp_path / "kept.json")
-    assert len(measured.counts) == 1 + 2 * len(KEYS) + 2 * len(defenses)
-    assert found == evaluate.evaluate_defenses(defenses, sets)
+    measured.limit, reported = 0, []
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate_defenses(defenses, sets, reported.append, tmp_path / "kept.json")
+    assert reported == []
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"identity": "another", "steps": {"clean": {}}}'])

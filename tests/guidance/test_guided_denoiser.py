@@ -161,6 +161,19 @@ def test_the_denoiser_is_trained_in_training_mode_and_tested_in_inference_mode(t
     assert float(model.train_step(batch)["loss"]) == pytest.approx(modes[True], rel=1e-5)
 
 
+def test_frozen_statistics_are_used_and_kept_in_training(target):
+    denoiser, batch = small_denoiser(), batch_of(6)
+    statistics = [variable.numpy() for variable in denoiser.non_trainable_variables]
+    expected = loss_by_hand("pixel", target, denoiser(batch.attacked, training=False), batch)
+    model = GuidedDenoiser(denoiser, target, GUIDANCES["pixel"], ATTACKS, frozen_statistics=True)
+    model.compile(tf.keras.optimizers.SGD(0.1))
+    gamma = denoiser.trainable_variables[2].numpy()
+    assert float(model.train_step(batch)["loss"]) == pytest.approx(expected, rel=1e-5)
+    assert np.any(denoiser.trainable_variables[2].numpy() != gamma)
+    for found, before in zip(denoiser.non_trainable_variables, statistics):
+        np.testing.assert_array_equal(found, before)
+
+
 @every_guidance
 def test_a_step_follows_the_gradient_of_that_loss(guidance, target):
     denoiser, batch, rate = small_denoiser(), batch_of(8), 0.5

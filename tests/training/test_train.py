@@ -267,6 +267,19 @@ def test_training_starts_from_another_defences_weights(config, other, made, tmp_
     assert np.any(fresh.denoiser.get_weights()[0] != weights[0])
 
 
+@pytest.mark.parametrize("ema", [0.0, MOMENTUM])
+def test_frozen_statistics_are_those_of_the_start_and_the_kernels_are_not(config, other, tmp_path, ema):
+    path, _ = other
+    changes = {"init_from": str(path), "frozen_statistics": True, "craft": "stored", "epochs": 1, "ema": ema}
+    run = train(dataclasses.replace(config, **changes), tmp_path / "run")
+    denoiser, started = load_defense(run).denoiser, load_defense(path).denoiser
+    assert len(denoiser.non_trainable_variables) == 6
+    for found, expected in zip(denoiser.non_trainable_variables, started.non_trainable_variables):
+        np.testing.assert_array_equal(found, expected)
+    for found, expected in zip(denoiser.trainable_variables, started.trainable_variables):
+        assert np.any(found != expected)
+
+
 def test_bfloat16_is_of_the_denoiser_and_of_the_target_that_guides(config, made, tmp_path):
     model = made(dataclasses.replace(on_mini(config), precision="bfloat16"), tmp_path / "run")
     assert model.denoiser.get_layer("head").compute_dtype == "bfloat16"
