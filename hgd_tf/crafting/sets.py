@@ -15,7 +15,7 @@ from hgd_tf.data.splits import LabeledImages
 from hgd_tf.errors import DataError
 from hgd_tf.targets import batch_size_for
 
-SHARD_SIZE = 1000
+SHARD_BATCHES = 5  # what an interruption may cost
 
 
 class AttackedSet(NamedTuple):
@@ -50,7 +50,7 @@ class SetCrafter:
         self.seed = seed
 
     def attacked_set(self, recipe: Recipe, clean: LabeledImages) -> AttackedSet:
-        """The recipe's attacks on `clean`.
+        """The recipe's attacks on `clean`. Where crafting them was interrupted, it goes on.
 
         Raises:
           DataError: that set is there and damaged.
@@ -58,7 +58,9 @@ class SetCrafter:
         # Of what the recipe attacks alone: sets that do not attack the target are shared by several.
         attacked = [model.image_size for attack in bind(recipe, self.roles) for model in attack.models]
         batch_size = batch_size_for(max([clean.images.shape[1], *attacked]))
-        plan = SetPlan(recipe, self.roles, ArraySource(clean, "image"), self.seed, batch_size, SHARD_SIZE)
+        plan = SetPlan(
+            recipe, self.roles, ArraySource(clean, "image"), self.seed, batch_size, SHARD_BATCHES * batch_size
+        )
         folder = self.sets_dir / f"{recipe.name}-{len(clean.labels)}-{plan.digest()}"
         try:
             shards = open_shards(folder, craft_set(plan, folder))

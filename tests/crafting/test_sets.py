@@ -13,7 +13,7 @@ from small_set import COUNT, content_of, small_images, small_roles, small_target
 
 from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, SignGradientAttack, fgsm, ifgsm
 from hgd_tf.attacks.recipes import Networks, Recipe, RecipeAttack
-from hgd_tf.crafting import AttackedSet, SetCrafter, SetPlan
+from hgd_tf.crafting import AttackedSet, SetCrafter, SetPlan, sets
 from hgd_tf.data import LabeledImages
 from hgd_tf.errors import DataError
 from hgd_tf.targets import load_target
@@ -110,6 +110,26 @@ def test_stored_set_is_read_back_identical_and_not_crafted_again(roles, clean, t
     assert_same(first, second)
     after = shard_of(only_child(tmp_path)).stat()
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+def test_an_interrupted_set_is_crafted_from_where_it_was(roles, clean, tmp_path, monkeypatch):
+    """14 images in shards of 5."""
+    monkeypatch.setattr(sets, "batch_size_for", lambda size: 1)
+    unbroken = SetCrafter(roles, tmp_path / "unbroken", seed=0).attacked_set(BLACK_EPS4, clean)
+    asked, records = [], SetPlan.records
+
+    def recorded(plan, shard, *arguments):
+        asked.append(shard)
+        if asked == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return records(plan, shard, *arguments)
+
+    monkeypatch.setattr(SetPlan, "records", recorded)
+    with pytest.raises(KeyboardInterrupt):
+        SetCrafter(roles, tmp_path / "broken", seed=0).attacked_set(BLACK_EPS4, clean)
+    resumed = SetCrafter(roles, tmp_path / "broken", seed=0).attacked_set(BLACK_EPS4, clean)
+    assert asked == [0, 1, 2, 2]
+    assert_same(resumed, unbroken)
 
 
 def test_stored_set_is_found_by_equal_networks_that_are_other_objects(crafted, clean, monkeypatch):
