@@ -8,7 +8,8 @@
 A recipe (--recipe) is a list of attacks, each on a network or an ensemble: Table 1 of the paper (train_set,
 validation_set, white_eps4, white_eps16, black_eps4, black_eps16), the same with three quarters of the classes in
 training (seen_classes_…, unseen_classes_…; Table 4), with clean and noisy images (train_mix), and the competition's
-(appendix_d). mini.flags, lite.flags and slim.flags say who plays the paper's networks.
+(appendix_d, with epsilon 16, and appendix_d_every_epsilon, 1 to 16). mini.flags, lite.flags and slim.flags say who
+plays the paper's networks.
 
 Images (--source) are a folder, with a folder a class in it, or with --labels=TABLE.csv (columns file and label, or the
 NIPS 2017 competition's), or of unknown classes; embedded:train, embedded:validation, embedded:test; or

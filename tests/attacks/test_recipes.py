@@ -18,7 +18,16 @@ from hgd_tf.attacks import (
     bind,
     check_players,
 )
-from hgd_tf.attacks.recipes import APPENDIX_D, CLASS_SPLIT, LIGHT_MIX, MEMBERS_MIX, RECIPES, STRONG_SET, TRAIN_MIX
+from hgd_tf.attacks.recipes import (
+    APPENDIX_D,
+    APPENDIX_D_EVERY_EPSILON,
+    CLASS_SPLIT,
+    LIGHT_MIX,
+    MEMBERS_MIX,
+    RECIPES,
+    STRONG_SET,
+    TRAIN_MIX,
+)
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import TARGETS
 
@@ -185,8 +194,15 @@ def test_training_takes_table_1s_attacks_or_variants_or_the_competitions():
         "members_mix": MEMBERS_MIX,
         "strong_set": STRONG_SET,
     }
-    assert {**table_1, "appendix_d": APPENDIX_D} == TRAINING_RECIPES
-    assert {**dict.fromkeys(table_1, VALIDATION_SET), "appendix_d": APPENDIX_D} == VALIDATION_RECIPES
+    competitions = {"appendix_d": APPENDIX_D, "appendix_d_every_epsilon": APPENDIX_D_EVERY_EPSILON}
+    assert {**table_1, **competitions} == TRAINING_RECIPES
+    assert {**dict.fromkeys(table_1, VALIDATION_SET), **competitions} == VALIDATION_RECIPES
+
+
+def test_appendix_ds_attacks_come_with_table_1s_epsilons_too():
+    assert APPENDIX_D_EVERY_EPSILON.attacks == APPENDIX_D.attacks
+    assert (APPENDIX_D.lowest, APPENDIX_D.highest) == (16, 16)
+    assert (APPENDIX_D_EVERY_EPSILON.lowest, APPENDIX_D_EVERY_EPSILON.highest) == (1, 16)
 
 
 def test_table_4_trains_on_three_quarters_of_the_classes_and_tests_on_the_others():
@@ -201,7 +217,7 @@ def test_table_4_trains_on_three_quarters_of_the_classes_and_tests_on_the_others
 
 def test_every_recipe_is_found_by_its_name():
     assert all(recipe.name == name for name, recipe in RECIPES.items())
-    assert len(RECIPES) == 17
+    assert len(RECIPES) == 18
 
 
 # --- who plays the parts ---
@@ -209,7 +225,7 @@ def test_every_recipe_is_found_by_its_name():
 
 def flags_of(flagfile: str) -> dict[str, str]:
     lines = (ROOT / f"{flagfile}.flags").read_text(encoding="utf-8").splitlines()
-    return dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
+    return dict(line[2:].partition("=")[::2] for line in lines if line.startswith("--"))
 
 
 @pytest.mark.parametrize("flagfile", ["mini", "lite", "slim"])
