@@ -2,12 +2,14 @@
 # Tests what train.sh has trained, and the shipped defences, table by table, on images of known class; results.json and
 # results.csv of each table go to docs/comparisons/TABLE.
 #   docs/comparisons/evaluate.sh IMAGES LABELS.csv [TABLE...]
-# Tables: guidances efficiency efficiency_160 transfer_lite1 transfer_lite2 classes combinations members_lite0
-# members_lite1. Without one: all of them.
+# Interrupted, the same command goes on with the attack that it was at.
 set -euo pipefail
+
+every=(guidances efficiency efficiency_160 transfer_lite1 transfer_lite2 classes combinations members_lite0 members_lite1)
 
 if [[ $# -lt 2 ]]; then
     echo "expected: docs/comparisons/evaluate.sh IMAGES LABELS.csv [TABLE...]; received $# arguments" >&2
+    echo "tables, without one all: ${every[*]}" >&2
     exit 2
 fi
 images=$(realpath -e "$1")
@@ -17,7 +19,7 @@ cd "$(dirname "$0")/../.."
 
 tables=("$@")
 if [[ $# -eq 0 ]]; then
-    tables=(guidances efficiency efficiency_160 transfer_lite1 transfer_lite2 classes combinations members_lite0 members_lite1)
+    tables=("${every[@]}")
 fi
 for table in "${tables[@]}"; do
     rows=(--table="docs/comparisons/$table.json")
