@@ -47,6 +47,7 @@ UNUSUAL = TrainConfig(
     block_size=2,
     precision="bfloat16",
     init_from="runs/before",
+    frozen_statistics=True,
     recipe="light_mix",
     craft="online",
     crops="varied",
