@@ -117,34 +117,30 @@ def evaluate_defenses(
             result.accuracy[key], result.denoising_loss[key] = float(np.mean(rights)), float(np.mean(losses))
             result.per_attack.update({f"{key}/{attack}": right for attack, right in zip(attacked_set.names, rights)})
     subset = clean.head(test_sets.adaptive_images)
+
+    def attacked_and_measured(name: str, attack: SignGradientAttack, epsilon: int) -> Figures:
+        ensemble = ensembles[name]
+        attacked = attack(
+            subset.images,
+            epsilon,
+            ADAPTIVE,
+            subset.labels,
+            seed=test_sets.seed,
+            batch_size=_attacked_at_a_time(ensemble),
+            on_batch=on_batch,
+        )
+        return _measure({name: ensemble}, compiled, attacked, subset)
+
     for name, ensemble in ensembles.items():
+        attack = SignGradientAttack([ensemble], label="true")
         for column in ADAPTIVE_COLUMNS:
             adaptive = kept.measured(
                 f"{column.key}/{name}",
-                functools.partial(
-                    _measure_adaptive, name, ensemble, compiled, subset, column.epsilon, test_sets.seed, on_batch
-                ),
+                functools.partial(attacked_and_measured, name, attack, column.epsilon),
                 lambda: on_batch(len(subset.labels)),
             )
             results[name].accuracy[column.key], results[name].denoising_loss[column.key] = adaptive[name]
     return results
-
-
-def _measure_adaptive(
-    name: str,
-    ensemble: Ensemble,
-    compiled: Callable[[tf.keras.Model], Callable[[tf.Tensor], Any]],
-    clean: LabeledImages,
-    epsilon: int,
-    seed: int,
-    on_batch: Callable[[int], None],
-) -> Figures:
-    attack = SignGradientAttack([ensemble], label="true")
-    batch_size = _attacked_at_a_time(ensemble)
-    attacked = attack(
-        clean.images, epsilon, ADAPTIVE, clean.labels, seed=seed, batch_size=batch_size, on_batch=on_batch
-    )
-    return _measure({name: ensemble}, compiled, attacked, clean)
 
 
 def _identity(ensembles: Mapping[str, Ensemble], test_sets: TestSets) -> str:
