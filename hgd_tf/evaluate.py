@@ -16,7 +16,8 @@ Instead of runs, a file says what the rows are, each an ensemble in the paper's 
 ["LGD0->Lite0", "LGD0->Lite1"], and on which networks the images are attacked (hgd_tf/evaluation/described_table.py says
 how). So are denoisers tested before targets that they were not trained for (Table 5) and in combinations (Table 9).
 
-Every row has its cost beside it, in 10⁹ float operations an image.
+Every row has its cost beside it, in 10⁹ float operations an image. Interrupted, the same command goes on with the
+attack that it was at.
 """
 
 from __future__ import annotations

@@ -145,23 +145,19 @@ def evaluate_defenses(
 
 def _identity(ensembles: Mapping[str, Ensemble], test_sets: TestSets) -> str:
     """Of all that the figures depend on."""
-    models: dict[int, tf.keras.Model] = {}
-
-    def number(model: tf.keras.Model) -> int:
-        models.setdefault(id(model), model)
-        return list(models).index(id(model))
-
-    rows = {
-        name: [
-            [[number(denoiser) for denoiser in flow.denoisers], [number(target.network) for target in flow.targets]]
-            for flow in ensemble.flows
-        ]
+    flows = {
+        name: [(flow.denoisers, [target.network for target in flow.targets]) for flow in ensemble.flows]
         for name, ensemble in ensembles.items()
+    }
+    models = list(dict.fromkeys(model for row in flows.values() for flow in row for part in flow for model in part))
+    number = {id(model): place for place, model in enumerate(models)}
+    rows = {
+        name: [[[number[id(model)] for model in part] for part in flow] for flow in row] for name, row in flows.items()
     }
     sets = {key: attacked_set.names for key, attacked_set in test_sets.attacked.items()}
     arrays = [*test_sets.clean, *(attacked_set.attacked for attacked_set in test_sets.attacked.values())]
     description = [rows, sets, test_sets.adaptive_images, test_sets.seed, package_versions()]
-    return identity(description, models.values(), arrays)
+    return identity(description, models, arrays)
 
 
 def image_count(test_sets: TestSets) -> int:
