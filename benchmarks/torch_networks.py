@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-import tensorflow as tf
 import torch
 import torch.fx.experimental.optimization as fx_optimization
 from torch import nn
@@ -18,6 +17,7 @@ from hgd_tf.defenses.ensemble import Ensemble
 from hgd_tf.denoisers.dunet import FEEDBACK, FEEDFORWARD
 from hgd_tf.denoisers.layers import SpaceToDepth
 from hgd_tf.normalization import INCEPTION, LITE
+from hgd_tf.stack import keras
 from hgd_tf.targets.published import find_published
 from hgd_tf.targets.registry import target_spec
 
@@ -132,13 +132,13 @@ def _block(channels: int, filters: int, count: int, stride: int = 1) -> nn.Seque
     return nn.Sequential(*modules)
 
 
-def torch_dunet(denoiser: tf.keras.Model, width: float, block_size: int) -> TorchDunet:
+def torch_dunet(denoiser: keras.Model, width: float, block_size: int) -> TorchDunet:
     """Our untrained denoiser in PyTorch, channels-last, with its weights."""
     twin = TorchDunet(width, block_size)
     ours = sum(int(np.prod(variable.shape)) for variable in denoiser.trainable_variables)
     theirs = sum(parameter.numel() for parameter in twin.parameters())
     assert ours == theirs, f"{ours} trainable parameters of ours, {theirs} of PyTorch's"
-    kernels = [layer.kernel.numpy() for layer in denoiser.layers if isinstance(layer, tf.keras.layers.Conv2D)]
+    kernels = [layer.kernel.numpy() for layer in denoiser.layers if isinstance(layer, keras.layers.Conv2D)]
     # Channels of a patch: rows, columns, colors in TensorFlow; colors, rows, columns in PyTorch.
     order = np.arange(3 * block_size**2).reshape(-1, 3).T.ravel()
     kernels[0] = kernels[0][:, :, order]
@@ -149,12 +149,12 @@ def torch_dunet(denoiser: tf.keras.Model, width: float, block_size: int) -> Torc
     return twin.train().to(memory_format=torch.channels_last)
 
 
-def trained_dunet(denoiser: tf.keras.Model) -> nn.Module:
+def trained_dunet(denoiser: keras.Model) -> nn.Module:
     """Our trained denoiser in PyTorch, frozen and channels-last, with its weights and moving statistics."""
-    first = next(layer for layer in denoiser.layers if isinstance(layer, tf.keras.layers.Conv2D))
+    first = next(layer for layer in denoiser.layers if isinstance(layer, keras.layers.Conv2D))
     block_size = next((layer.block_size for layer in denoiser.layers if isinstance(layer, SpaceToDepth)), 1)
     twin = torch_dunet(denoiser, first.filters / FEEDFORWARD[0][1], block_size)
-    ours = [layer for layer in denoiser.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+    ours = [layer for layer in denoiser.layers if isinstance(layer, keras.layers.BatchNormalization)]
     theirs = [module for module in twin.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm, module in zip(ours, theirs):
         tensors = (module.weight, module.bias, module.running_mean, module.running_var)

@@ -39,6 +39,7 @@ from hgd_tf.denoisers import dunet
 from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
 from hgd_tf.guidance.guided_denoiser import Batch
 from hgd_tf.normalization import LITE
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target
 from hgd_tf.targets.loading import load_network
 from hgd_tf.targets.published import find_published
@@ -103,7 +104,7 @@ def random_images() -> tuple[np.ndarray, np.ndarray]:
 
 def our_model(setting: Setting) -> GuidedDenoiser:
     """As `hgd_tf.training.train.make_model` makes it, with the same random weights every time."""
-    tf.keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(0)
     name, size = _TARGET.value, _IMAGE_SIZE.value
     if setting.frozen:
         target = load_target(name, image_size=size)
@@ -112,7 +113,7 @@ def our_model(setting: Setting) -> GuidedDenoiser:
     denoiser = dunet(setting.width, block_size=setting.block_size, precision=setting.precision)
     guide = target if setting.precision == "float32" else target.in_bfloat16()
     model = GuidedDenoiser(denoiser, target, GUIDANCES["logits"], (), guide)
-    model.compile(tf.keras.optimizers.Adam(LEARNING_RATE, epsilon=ADAM_EPSILON))
+    model.compile(keras.optimizers.Adam(LEARNING_RATE, epsilon=ADAM_EPSILON))
     model.optimizer.build(denoiser.trainable_variables)
     return model
 
@@ -131,7 +132,7 @@ def our_step(model: GuidedDenoiser, **options) -> Step:
     return step
 
 
-def torch_step(way: TorchWay, setting: Setting, weights_of: tf.keras.Model) -> Step:
+def torch_step(way: TorchWay, setting: Setting, weights_of: keras.Model) -> Step:
     """From the weights of our denoiser."""
     denoiser = torch_dunet(weights_of, setting.width, setting.block_size)
     target, in_bfloat16 = _torch_target(way), setting.precision == "bfloat16"

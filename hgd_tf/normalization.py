@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple, Union
 
 import numpy as np
-import tensorflow as tf
+
+from hgd_tf.stack import keras
 
 PerChannel = Union[float, tuple[float, ...]]
 
@@ -16,11 +17,11 @@ class Normalization(NamedTuple):
     mean: PerChannel
     std: PerChannel
 
-    def layer(self) -> tf.keras.layers.Layer:
+    def layer(self) -> keras.layers.Layer:
         """Images (N, H, W, C) in [0, 255] to normalized images."""
         scale = np.divide(1.0, self.std).tolist()
         offset = np.negative(np.divide(self.mean, self.std)).tolist()
-        return tf.keras.layers.Rescaling(scale, offset, name="normalize")
+        return keras.layers.Rescaling(scale, offset, name="normalize")
 
 
 INCEPTION = Normalization(127.5, 127.5)  # [-1, 1]

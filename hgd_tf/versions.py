@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-PACKAGES = ("tensorflow", "keras", "tensorflow-addons", "cleverhans", "numpy")
+PACKAGES = ("tensorflow", "keras", "tf-keras", "cleverhans", "numpy")
 
 
 def package_versions() -> dict[str, str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target
 
 SIZE = 16
@@ -18,15 +18,15 @@ def random_weights(seed: int) -> np.ndarray:
 
 def linear_target(weights: np.ndarray, name: str = "linear", image_size: int = SIZE) -> Target:
     """Class 0 where the weighted sum of (pixel - 125) is positive, else class 1."""
-    images = tf.keras.Input((image_size, image_size, 1))
-    features = tf.keras.layers.Rescaling(0.01, offset=-1.25)(images)
-    head = tf.keras.layers.Dense(2, use_bias=False)
-    logits = head(tf.keras.layers.Flatten()(features))
+    images = keras.Input((image_size, image_size, 1))
+    features = keras.layers.Rescaling(0.01, offset=-1.25)(images)
+    head = keras.layers.Dense(2, use_bias=False)
+    logits = head(keras.layers.Flatten()(features))
     head.set_weights([np.stack([weights, -weights], axis=1)])
-    return Target(tf.keras.Model(images, {"features": features, "logits": logits}), name=name)
+    return Target(keras.Model(images, {"features": features, "logits": logits}), name=name)
 
 
-def affine_denoiser(factor: float, offset: float) -> tf.keras.Model:
+def affine_denoiser(factor: float, offset: float) -> keras.Model:
     """Images to factor * images + offset."""
-    images = tf.keras.Input((None, None, 1))
-    return tf.keras.Model(images, tf.keras.layers.Rescaling(factor, offset=offset)(images))
+    images = keras.Input((None, None, 1))
+    return keras.Model(images, keras.layers.Rescaling(factor, offset=offset)(images))

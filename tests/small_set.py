@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from hgd_tf.attacks import Roles
 from hgd_tf.data import LabeledImages
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target
 
 COUNT = 14
@@ -16,12 +16,12 @@ COUNT = 14
 
 def small_target(name: str, seed: int) -> Target:
     """A random classifier of 6x6 images into 5 classes."""
-    tf.keras.utils.set_random_seed(seed)
-    images = tf.keras.Input((6, 6, 1))
-    x = tf.keras.layers.Rescaling(1 / 127.5, -1.0)(images)
-    features = tf.keras.layers.Conv2D(6, 3, activation="tanh")(x)
-    logits = tf.keras.layers.Dense(5)(tf.keras.layers.Flatten()(features))
-    return Target(tf.keras.Model(images, {"features": features, "logits": logits}), name=name)
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((6, 6, 1))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(images)
+    features = keras.layers.Conv2D(6, 3, activation="tanh")(x)
+    logits = keras.layers.Dense(5)(keras.layers.Flatten()(features))
+    return Target(keras.Model(images, {"features": features, "logits": logits}), name=name)
 
 
 def small_roles(holdout_seed: int = 3) -> Roles:

@@ -270,7 +270,7 @@ MISTAKES = {
 RUN_ALL = """
 import json, os, runpy, sys, traceback
 
-import cleverhans.tf2.utils, tensorflow, tensorflow_addons
+import cleverhans.tf2.utils, hgd_tf.stack
 
 def run(name, module, arguments):
     for stream in (1, 2):

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS
 from hgd_tf.defenses.line_up import read_line_up
+from hgd_tf.stack import keras
 from hgd_tf.targets.loading import build_target
 from hgd_tf.targets.published import CONVERTED
 
@@ -85,9 +85,9 @@ class Run(NamedTuple):
 def write_weights(folder: Path) -> None:
     """A file a network, as `python -m hgd_tf.targets convert` writes it."""
     for seed, name in enumerate((*TARGETS, PLAYER)):
-        tf.keras.utils.set_random_seed(seed)
+        keras.utils.set_random_seed(seed)
         build_target(name).save(folder / f"{name}{CONVERTED}")
-        tf.keras.backend.clear_session()
+        keras.backend.clear_session()
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_the_targets_share_appendix_ds_sets(run):
 @pytest.mark.slow
 def test_every_target_has_a_trained_denoiser_and_its_old_weights(run):
     for name, folder in run.runs.items():
-        denoiser = tf.keras.models.load_model(folder / "denoiser.keras", compile=False)
+        denoiser = keras.models.load_model(folder / "denoiser.keras", compile=False)
         assert sum(math.prod(variable.shape) for variable in denoiser.trainable_variables) == PARAMETERS
         means = [variable.numpy() for variable in denoiser.variables if "moving_mean" in variable.name]
         assert means and all(np.any(mean != 0) and np.all(np.isfinite(mean)) for mean in means)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from hgd_tf.evaluation.columns import COLUMNS
+from hgd_tf.stack import keras
 from hgd_tf.targets.loading import build_target
 from hgd_tf.targets.published import CONVERTED
 
@@ -49,9 +49,9 @@ SMALL = [
 def write_weights(folder: Path) -> None:
     """A file a network, as `python -m hgd_tf.targets convert` writes it."""
     for seed, name in enumerate(NETWORKS):
-        tf.keras.utils.set_random_seed(seed)
+        keras.utils.set_random_seed(seed)
         build_target(name).save(folder / f"{name}{CONVERTED}")
-        tf.keras.backend.clear_session()
+        keras.backend.clear_session()
 
 
 def write_images(folder: Path) -> None:
@@ -104,7 +104,7 @@ def test_attacks_as_in_table_1(run):
 
 @pytest.mark.slow
 def test_trains_the_papers_denoiser(run):
-    denoiser = tf.keras.models.load_model(run / "denoiser.keras", compile=False)
+    denoiser = keras.models.load_model(run / "denoiser.keras", compile=False)
     assert sum(math.prod(variable.shape) for variable in denoiser.trainable_variables) == PARAMETERS
     means = [variable.numpy() for variable in denoiser.variables if "moving_mean" in variable.name]
     assert means and all(np.any(mean != 0) and np.all(np.isfinite(mean)) for mean in means)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from hgd_tf.defenses import load_defense
 from hgd_tf.errors import HgdError
+from hgd_tf.stack import keras
 from hgd_tf.strategy import make_strategy
 
 # Logical devices must be configured before TensorFlow starts, hence a process of its own.
@@ -128,7 +129,7 @@ def test_validation_is_that_of_one_device_where_a_replica_gets_no_image(folder):
 @slow
 def test_the_saved_denoiser_needs_no_strategy(folder):
     denoiser = load_defense(folder / "mirrored").denoiser
-    normalizations = [layer for layer in denoiser.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+    normalizations = [layer for layer in denoiser.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert len(normalizations) == 9
     assert not any(layer.synchronized for layer in normalizations)
     images = np.random.default_rng(0).uniform(0, 255, (2, 28, 28, 1)).astype(np.float32)

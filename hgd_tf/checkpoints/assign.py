@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, Optional
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from hgd_tf.checkpoints.names import Names, Slot, slots, to_keras_layout
 from hgd_tf.errors import CheckpointError
+from hgd_tf.stack import keras
 
 COUNTER = "num_batches_tracked"  # of PyTorch's batch normalization; no weight
 NAMED_AT_MOST = 3
 
 
 def assign(
-    network: tf.keras.Model,
+    network: keras.Model,
     tensors: Mapping[str, np.ndarray],
     names: Names,
     *,

@@ -8,6 +8,8 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 import tensorflow as tf
 
+from hgd_tf.stack import keras
+
 
 class Names(NamedTuple):
     """The naming of a file.
@@ -51,7 +53,7 @@ class Slot(NamedTuple):
       variable: None where it is a scale that the network's batch normalization does without.
     """
 
-    layer: tf.keras.layers.Layer
+    layer: keras.layers.Layer
     kind: str
     name: str
     shape: tuple[int, ...]
@@ -60,7 +62,7 @@ class Slot(NamedTuple):
 
 
 def slots(
-    network: tf.keras.Model,
+    network: keras.Model,
     names: Names,
     layer_name: Callable[[str], str] = lambda name: name,
     layer_order: Callable[[Sequence[str]], list[str]] = list,
@@ -79,7 +81,7 @@ def slots(
     for own_name in layer_order([layer.name for layer in network.layers]):
         layer = network.get_layer(own_name)
         variables = {variable.name.rsplit("/", 1)[-1].partition(":")[0]: variable for variable in layer.weights}
-        if with_scale and isinstance(layer, tf.keras.layers.BatchNormalization) and not layer.scale:
+        if with_scale and isinstance(layer, keras.layers.BatchNormalization) and not layer.scale:
             variables = {"gamma": None, **variables}
         for kind, variable in variables.items():
             shape = tuple((layer.moving_mean if variable is None else variable).shape)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from hgd_tf.denoisers import MIN_IMAGE_SIZE
 from hgd_tf.errors import TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
 
 
@@ -22,7 +23,7 @@ class Defense(tf.Module):
       TargetError: the denoiser and the target take images of different channels, or the target's are too small.
     """
 
-    def __init__(self, denoiser: Optional[tf.keras.Model], target: Target):
+    def __init__(self, denoiser: Optional[keras.Model], target: Target):
         super().__init__()
         size, channels = target.image_size, target.channels
         if denoiser is not None and size < MIN_IMAGE_SIZE:

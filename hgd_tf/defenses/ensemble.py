@@ -10,12 +10,13 @@ import tensorflow as tf
 
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.errors import TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
 
-Call = Callable[[tf.keras.Model, tf.Tensor], Any]
+Call = Callable[[keras.Model, tf.Tensor], Any]
 
 
-def plain_call(model: tf.keras.Model, images: tf.Tensor) -> Any:
+def plain_call(model: keras.Model, images: tf.Tensor) -> Any:
     """What a denoiser or target makes of images."""
     return model(images, training=False)
 
@@ -35,7 +36,7 @@ class Flow(tf.Module):
       TargetError: there is no target, or targets and denoisers do not fit together.
     """
 
-    def __init__(self, denoisers: Sequence[tf.keras.Model], targets: Sequence[Target], name: str):
+    def __init__(self, denoisers: Sequence[keras.Model], targets: Sequence[Target], name: str):
         super().__init__()
         _check_alike(targets, name)
         for denoiser, target in itertools.product(denoisers, targets):

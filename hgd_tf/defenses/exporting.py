@@ -14,6 +14,7 @@ from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.serving_warm_up import WARM_UP_FILE, write_warm_up
 from hgd_tf.errors import RunError
 from hgd_tf.files import remove_leftovers, replacing, write_json
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
 from hgd_tf.targets.freezing import inference_copy
 from hgd_tf.versions import package_versions
@@ -136,14 +137,14 @@ class ExportedModel(tf.Module):
         return tf.map_fn(decode, image_bytes, fn_output_signature=specs)
 
 
-def _inference_flow(flow: Flow, copied: Callable[[tf.keras.Model], tf.keras.Model]) -> Flow:
+def _inference_flow(flow: Flow, copied: Callable[[keras.Model], keras.Model]) -> Flow:
     denoisers = [copied(denoiser) for denoiser in flow.denoisers]
     return Flow(denoisers, [_logits_only(copied(target.network), target.name) for target in flow.targets], flow.title)
 
 
-def _logits_only(network: tf.keras.Model, name: str) -> Target:
+def _logits_only(network: keras.Model, name: str) -> Target:
     """A target without auxiliary heads, whose variables would be saved."""
-    return Target(tf.keras.Model(network.input, {"logits": network.output["logits"]}), name=name)
+    return Target(keras.Model(network.input, {"logits": network.output["logits"]}), name=name)
 
 
 def _decode(content: tf.Tensor, channels: int) -> tf.Tensor:

@@ -24,14 +24,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Union
 
-import tensorflow as tf
-
 from hgd_tf.checkpoints.locate import checkpoint_directory
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.saving import load_denoiser
 from hgd_tf.denoisers import gaussian, load_official_denoiser, median, rescaled
 from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import HgdError, RunError
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 
 ARROW, AND = "->", "&"
@@ -239,7 +238,7 @@ def _denoiser_loader(path: Path, name: str, entry: Any) -> Loader:
     return _scaled(path, name, described, lambda: load_denoiser(beside if beside.exists() else directory))
 
 
-def _scaled(path: Path, name: str, entry: dict[str, Any], load: Callable[[], tf.keras.Model]) -> Loader:
+def _scaled(path: Path, name: str, entry: dict[str, Any], load: Callable[[], keras.Model]) -> Loader:
     """Loads a denoiser with the `output_scale` of its entry, if it has one."""
     if "output_scale" not in entry:
         return load

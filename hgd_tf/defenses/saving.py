@@ -7,12 +7,11 @@ import zipfile
 from pathlib import Path
 from typing import Union
 
-import tensorflow as tf
-
 import hgd_tf.denoisers  # noqa: F401  registers the layers that a denoiser file names
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, TargetSource, load_target
 
 DENOISER_FILE = "denoiser.keras"
@@ -22,7 +21,7 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 SHIPPED = Path(__file__).parent / "shipped"
 
 
-def save_model(model: tf.keras.Model, path: Union[str, Path]) -> None:
+def save_model(model: keras.Model, path: Union[str, Path]) -> None:
     """Writes an uncompiled model, hence without optimizer state, as a `.keras` file; complete or not at all."""
     with replacing(path) as temporary:
         model.save(temporary)
@@ -37,7 +36,7 @@ def save_defense(defense: Defense, directory: Union[str, Path]) -> None:
       ValueError: the denoiser is no Keras model.
     """
     directory = Path(directory)
-    if not isinstance(defense.denoiser, tf.keras.Model):
+    if not isinstance(defense.denoiser, keras.Model):
         raise ValueError(f"expected a Keras model as denoiser, received {type(defense.denoiser).__name__}")
     save_model(defense.denoiser, directory / DENOISER_FILE)
     save_target(defense.target, directory)
@@ -83,14 +82,14 @@ def load_defense(name_or_directory: Union[str, Path]) -> Defense:
         if description["registered_target"]:
             target = load_target(*TargetSource(**description["registered_target"]))
         else:
-            network = tf.keras.models.load_model(directory / TARGET_FILE, compile=False)
+            network = keras.models.load_model(directory / TARGET_FILE, compile=False)
             target = Target(network, name=description["target_name"])
     except UNREADABLE as error:
         raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
     return Defense(denoiser, target)
 
 
-def load_denoiser(name_or_directory: Union[str, Path]) -> tf.keras.Model:
+def load_denoiser(name_or_directory: Union[str, Path]) -> keras.Model:
     """The denoiser of what `load_defense` loads, without its target.
 
     Raises:
@@ -104,6 +103,6 @@ def load_denoiser(name_or_directory: Union[str, Path]) -> tf.keras.Model:
             f"{', '.join(shipped_defenses())})"
         )
     try:
-        return tf.keras.models.load_model(directory / DENOISER_FILE, compile=False)
+        return keras.models.load_model(directory / DENOISER_FILE, compile=False)
     except UNREADABLE as error:
         raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error

@@ -24,6 +24,7 @@ from hgd_tf.defenses.defense import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, load_defense, save_defense
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
+from hgd_tf.stack import keras
 from hgd_tf.training.run_directory import CONFIG_FILE, LOG_FILE
 
 KERNEL_RANK = 4
@@ -57,7 +58,7 @@ def _without_places(config: dict) -> dict:
     return {**config, "experiment": experiment}
 
 
-def rounded(denoiser: tf.keras.Model) -> tf.keras.Model:
+def rounded(denoiser: keras.Model) -> keras.Model:
     """The same denoiser, its convolutions' kernels replaced by their nearest bfloat16 values."""
     weights = [
         tf.cast(tf.cast(weight, tf.bfloat16), tf.float32).numpy() if weight.ndim == KERNEL_RANK else weight

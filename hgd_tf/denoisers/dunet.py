@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
 from hgd_tf.normalization import INCEPTION, Normalization
+from hgd_tf.stack import keras
 
-layers = tf.keras.layers
+layers = keras.layers
 
 # Figure 3: (number of convolutions, channels at width 1) of each block; the first convolution of every feedforward
 # block but the first has stride 2.
@@ -30,7 +30,7 @@ def dunet(
     statistics_momentum: float = 0.9,
     normalization: Normalization = INCEPTION,
     name: str = "dunet",
-) -> tf.keras.Model:
+) -> keras.Model:
     """Denoising U-net: images to denoised images, both (N, H, W, channels) float32 in pixel units, output unclipped.
 
     Args:
@@ -67,7 +67,7 @@ def dae(
     statistics_momentum: float = 0.9,
     normalization: Normalization = INCEPTION,
     name: str = "dae",
-) -> tf.keras.Model:
+) -> keras.Model:
     """Denoising autoencoder: `dunet` without its lateral connections (Figure 2, left); arguments as there."""
     return _denoiser(lateral=False, **locals())
 
@@ -84,7 +84,7 @@ def _denoiser(
     normalization,
     name,
     lateral,
-) -> tf.keras.Model:
+) -> keras.Model:
     if round(min(count for _, count in FEEDFORWARD) * width) < 1:
         raise ValueError(f"width must leave every layer a channel (at least 1/64), received {width}")
     if channels < 1:
@@ -114,7 +114,7 @@ def _denoiser(
             x = convolution(x, round(base_filters * width), strides if number == 0 else 1)
         return x
 
-    images = tf.keras.Input((None, None, channels), name="images")
+    images = keras.Input((None, None, channels), name="images")
     x = normalization.layer()(images)
     if block_size > 1:
         x = SpaceToDepth(block_size)(x)
@@ -136,10 +136,10 @@ def _denoiser(
         noise = DepthToSpaceLike(block_size)([noise, images])
     scale = np.multiply(normalization.std, output_scale).tolist()
     denoised = AddNoise(scale=scale, name="denoised")([images, noise])
-    return tf.keras.Model(images, denoised, name=name)
+    return keras.Model(images, denoised, name=name)
 
 
-def rescaled(denoiser: tf.keras.Model, factor: float) -> tf.keras.Model:
+def rescaled(denoiser: keras.Model, factor: float) -> keras.Model:
     """A copy with the same weights whose predicted noise is multiplied by `factor` (PGD x2 is 2; appendix B)."""
 
     def clone(layer):
@@ -148,6 +148,6 @@ def rescaled(denoiser: tf.keras.Model, factor: float) -> tf.keras.Model:
             config["scale"] = np.multiply(config["scale"], factor).tolist()
         return type(layer).from_config(config)
 
-    copy = tf.keras.models.clone_model(denoiser, clone_function=clone)
+    copy = keras.models.clone_model(denoiser, clone_function=clone)
     copy.set_weights(denoiser.get_weights())
     return copy

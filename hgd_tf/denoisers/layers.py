@@ -6,11 +6,13 @@ from typing import Union
 
 import tensorflow as tf
 
+from hgd_tf.stack import keras
+
 PACKAGE = "hgd_tf"
 
 
-@tf.keras.saving.register_keras_serializable(PACKAGE)
-class UpsampleLike(tf.keras.layers.Layer):
+@keras.saving.register_keras_serializable(PACKAGE)
+class UpsampleLike(keras.layers.Layer):
     """Bilinear resize of one map to the height and width of another, with aligned corners.
 
     Input: [x (N, h, w, C), reference (N, H, W, D)]. Output: (N, H, W, C), where the corner pixels of `x` are
@@ -27,8 +29,8 @@ class UpsampleLike(tf.keras.layers.Layer):
         return (x[0], reference[1], reference[2], x[3])
 
 
-@tf.keras.saving.register_keras_serializable(PACKAGE)
-class AddNoise(tf.keras.layers.Layer):
+@keras.saving.register_keras_serializable(PACKAGE)
+class AddNoise(keras.layers.Layer):
     """The denoised image: the input plus the scaled prediction of the negative noise (section 3.1.2).
 
     Input: [images (N, H, W, C) in [0, 255], prediction of the same shape]. Output: images + scale * prediction,
@@ -47,8 +49,8 @@ class AddNoise(tf.keras.layers.Layer):
         return {**super().get_config(), "scale": self.scale}
 
 
-@tf.keras.saving.register_keras_serializable(PACKAGE)
-class SpaceToDepth(tf.keras.layers.Layer):
+@keras.saving.register_keras_serializable(PACKAGE)
+class SpaceToDepth(keras.layers.Layer):
     """Folds each patch of `block_size` x `block_size` pixels into the channels of one.
 
     Input: (N, H, W, C). Output: (N, ceil(H / block_size), ceil(W / block_size), block_size² C); where a side is no
@@ -68,8 +70,8 @@ class SpaceToDepth(tf.keras.layers.Layer):
         return {**super().get_config(), "block_size": self.block_size}
 
 
-@tf.keras.saving.register_keras_serializable(PACKAGE)
-class DepthToSpaceLike(tf.keras.layers.Layer):
+@keras.saving.register_keras_serializable(PACKAGE)
+class DepthToSpaceLike(keras.layers.Layer):
     """Inverse of `SpaceToDepth`.
 
     Input: [x (N, h, w, block_size² C), images (N, H, W, C), as folded into h x w]. Output: (N, H, W, C).

@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Union
 
-import tensorflow as tf
-
 from hgd_tf.checkpoints.assign import assign
 from hgd_tf.checkpoints.names import TORCH as TORCH_NAMES
 from hgd_tf.checkpoints.pytorch_format import read_pytorch
 from hgd_tf.denoisers.dunet import FEEDBACK, FEEDFORWARD, dunet
 from hgd_tf.normalization import INCEPTION, TORCH
+from hgd_tf.stack import keras
 
 PREPROCESSING = {"inception": INCEPTION, "torch": TORCH}
-layers = tf.keras.layers
+layers = keras.layers
 
 
-def load_official_denoiser(path: Union[str, Path], preprocessing: str = "inception") -> tf.keras.Model:
+def load_official_denoiser(path: Union[str, Path], preprocessing: str = "inception") -> keras.Model:
     """Loads a denoiser that the authors' program saved.
 
     Args:
@@ -41,7 +40,7 @@ def load_official_denoiser(path: Union[str, Path], preprocessing: str = "incepti
     return denoiser
 
 
-def _official_names(denoiser: tf.keras.Model) -> dict[str, str]:
+def _official_names(denoiser: keras.Model) -> dict[str, str]:
     """Layer names to the authors', whose feedback blocks are numbered from full resolution downwards."""
     blocks = [("fwd", number, count) for number, (count, _) in enumerate(FEEDFORWARD)]
     blocks += [("back", len(FEEDBACK) - 1 - number, count) for number, (count, _) in enumerate(FEEDBACK)]

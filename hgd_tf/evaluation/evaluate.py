@@ -18,6 +18,7 @@ from hgd_tf.defenses.ensemble import Call, Ensemble, as_ensemble, plain_call
 from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS
 from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.evaluation.kept_figures import Figures, KeptFigures, identity
+from hgd_tf.stack import keras
 from hgd_tf.targets import batch_size_for, resize_to
 from hgd_tf.versions import package_versions
 
@@ -172,13 +173,13 @@ def _attacked_at_a_time(ensemble: Ensemble) -> int:
     return max(1, batch_size_for(max(ensemble.sizes)) // targets)
 
 
-def _compiled(model: tf.keras.Model) -> Callable[[tf.Tensor], Any]:
+def _compiled(model: keras.Model) -> Callable[[tf.Tensor], Any]:
     return tf.function(functools.partial(plain_call, model), reduce_retracing=True)
 
 
 def _measure(
     ensembles: Mapping[str, Ensemble],
-    compiled: Callable[[tf.keras.Model], Callable[[tf.Tensor], Any]],
+    compiled: Callable[[keras.Model], Callable[[tf.Tensor], Any]],
     attacked: np.ndarray,
     clean: LabeledImages,
     on_batch: Callable[[int], None] = lambda count: None,
@@ -206,7 +207,7 @@ def _measure(
     return {name: (float(right) / len(attacked), float(loss) / len(attacked)) for name, (right, loss) in sums.items()}
 
 
-def _once_each(compiled: Callable[[tf.keras.Model], Callable[[tf.Tensor], Any]]) -> Call:
+def _once_each(compiled: Callable[[keras.Model], Callable[[tf.Tensor], Any]]) -> Call:
     """Calls a compiled model; where it was called on the same tensor before, gives its answer again."""
     answers: dict[tuple[int, int], tuple[tf.Tensor, Any]] = {}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 import numpy as np
-import tensorflow as tf
 
 from hgd_tf.files import write_json
+from hgd_tf.stack import keras
 
 Figures = dict[str, tuple[float, float]]  # accuracy and denoising loss by defence
 
@@ -50,7 +50,7 @@ def _read(path: Optional[Path], identity: str) -> dict[str, Figures]:
     return {step: {name: tuple(pair) for name, pair in figures.items()} for step, figures in kept["steps"].items()}
 
 
-def identity(description: Any, models: Iterable[tf.keras.Model], arrays: Iterable[np.ndarray]) -> str:
+def identity(description: Any, models: Iterable[keras.Model], arrays: Iterable[np.ndarray]) -> str:
     """A digest of a description (JSON types), of models with their weights, and of arrays."""
     digest = hashlib.sha256(json.dumps(description).encode())
     for model in models:

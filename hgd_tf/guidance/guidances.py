@@ -6,6 +6,8 @@ from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
+from hgd_tf.stack import keras
+
 
 class Guidance(NamedTuple):
     """One way to guide a denoiser.
@@ -19,11 +21,11 @@ class Guidance(NamedTuple):
 
     paper_name: str
     responses: tuple[str, ...]
-    loss: Callable[[], tf.keras.losses.Loss]
+    loss: Callable[[], keras.losses.Loss]
     uses_labels: bool = False
 
 
-class DistillationLoss(tf.keras.losses.Loss):
+class DistillationLoss(keras.losses.Loss):
     """How far the class probabilities of the logits are from the reference's: their Kullback-Leibler divergence.
 
     Reference and response are logits, float32 (N, classes). Knowledge distillation at temperature 1
@@ -40,19 +42,19 @@ class LogitsDistillationLoss(DistillationLoss):
     """The same and the mean absolute difference of the logits, which still pulls where the classes agree."""
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        return super().call(y_true, y_pred) + tf.keras.losses.mean_absolute_error(y_true, y_pred)
+        return super().call(y_true, y_pred) + keras.losses.mean_absolute_error(y_true, y_pred)
 
 
-def _cross_entropy() -> tf.keras.losses.Loss:
-    return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+def _cross_entropy() -> keras.losses.Loss:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 # The paper writes L1 norms; like the authors' program, these are means over the batch and all elements.
 GUIDANCES: dict[str, Guidance] = {
-    "pixel": Guidance("PGD", ("image",), tf.keras.losses.MeanAbsoluteError),
-    "feature": Guidance("FGD", ("features",), tf.keras.losses.MeanAbsoluteError),
-    "logits": Guidance("LGD", ("logits",), tf.keras.losses.MeanAbsoluteError),
-    "feature_logits": Guidance("FGD + LGD", ("features", "logits"), tf.keras.losses.MeanAbsoluteError),
+    "pixel": Guidance("PGD", ("image",), keras.losses.MeanAbsoluteError),
+    "feature": Guidance("FGD", ("features",), keras.losses.MeanAbsoluteError),
+    "logits": Guidance("LGD", ("logits",), keras.losses.MeanAbsoluteError),
+    "feature_logits": Guidance("FGD + LGD", ("features", "logits"), keras.losses.MeanAbsoluteError),
     "distillation": Guidance("", ("logits",), DistillationLoss),
     "logits_distillation": Guidance("", ("logits",), LogitsDistillationLoss),
     "label": Guidance("CGD", ("logits",), _cross_entropy, uses_labels=True),

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 import tensorflow as tf
 
 from hgd_tf.guidance.guidances import Guidance
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
 
 PIXEL_MAX = 255.0
@@ -22,7 +23,7 @@ class Batch(NamedTuple):
     attack: tf.Tensor
 
 
-class GuidedDenoiser(tf.keras.Model):
+class GuidedDenoiser(keras.Model):
     """A denoiser, trained so that the target's response to D(x*) is its response to x (section 3.2).
 
     Only the denoiser's variables are optimized. The target answers in inference mode, and no more of it is computed
@@ -39,7 +40,7 @@ class GuidedDenoiser(tf.keras.Model):
 
     def __init__(
         self,
-        denoiser: tf.keras.Model,
+        denoiser: keras.Model,
         target: Target,
         guidance: Guidance,
         attacks: Sequence[str],
@@ -52,16 +53,16 @@ class GuidedDenoiser(tf.keras.Model):
         self.guide = guide or target
         self.guidance = guidance
         self.frozen_statistics = frozen_statistics
-        self.loss_mean = tf.keras.metrics.Mean("loss")
-        self.accuracy = tf.keras.metrics.Mean("accuracy")
-        self.accuracy_by_attack = [tf.keras.metrics.Mean(f"accuracy_{name}") for name in attacks]
+        self.loss_mean = keras.metrics.Mean("loss")
+        self.accuracy = keras.metrics.Mean("accuracy")
+        self.accuracy_by_attack = [keras.metrics.Mean(f"accuracy_{name}") for name in attacks]
 
-    def compile(self, optimizer: tf.keras.optimizers.Optimizer, **kwargs):
+    def compile(self, optimizer: keras.optimizers.Optimizer, **kwargs):
         """Compiles with the guidance's own loss."""
         super().compile(optimizer, loss={name: self.guidance.loss() for name in self.guidance.responses}, **kwargs)
 
     @property
-    def metrics(self) -> list[tf.keras.metrics.Metric]:
+    def metrics(self) -> list[keras.metrics.Metric]:
         return [self.loss_mean, self.accuracy, *self.accuracy_by_attack]
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:

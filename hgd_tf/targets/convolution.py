@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from hgd_tf.stack import keras
+
 PACKAGE = "hgd_tf"
 
 
-@tf.keras.saving.register_keras_serializable(PACKAGE)
-class InputGradientConv2D(tf.keras.layers.Conv2D):
+@keras.saving.register_keras_serializable(PACKAGE)
+class InputGradientConv2D(keras.layers.Conv2D):
     """Keras' `Conv2D`, grouped or not, with a quicker gradient by the input on the CPU.
 
     TensorFlow has no gradient of grouped convolutions on the CPU (Keras compiles them with XLA instead, which takes
@@ -22,8 +24,8 @@ class InputGradientConv2D(tf.keras.layers.Conv2D):
         return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
 
 
-@tf.keras.saving.register_keras_serializable(PACKAGE)
-class InputGradientDepthwiseConv2D(tf.keras.layers.DepthwiseConv2D):
+@keras.saving.register_keras_serializable(PACKAGE)
+class InputGradientDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras' `DepthwiseConv2D` of a frozen network, with a quicker gradient by the input in bfloat16 on the CPU.
 
     oneDNN's own takes seven times as long there (in float32 it is the quicker one). There is no gradient by the kernel.

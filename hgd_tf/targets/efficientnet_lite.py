@@ -10,12 +10,11 @@ import functools
 import math
 from typing import NamedTuple
 
-import tensorflow as tf
-
 from hgd_tf.normalization import LITE
+from hgd_tf.stack import keras
 from hgd_tf.targets.outputs import IMAGENET_CLASSES, responses, rgb_images
 
-layers = tf.keras.layers
+layers = keras.layers
 
 STEM_FILTERS, HEAD_FILTERS = 32, 1280
 
@@ -41,7 +40,7 @@ STAGES = (
 )
 
 
-def efficientnet_lite(name: str, width: float, depth: float, image_size: int) -> tf.keras.Model:
+def efficientnet_lite(name: str, width: float, depth: float, image_size: int) -> keras.Model:
     """Images (N, size, size, 3) in [0, 255] to features (after the 1x1 convolution of the head) and logits.
 
     Args:

@@ -7,15 +7,16 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow as tf
 
+from hgd_tf.stack import keras
 from hgd_tf.targets.convolution import InputGradientConv2D, InputGradientDepthwiseConv2D
 
-layers = tf.keras.layers
+layers = keras.layers
 
 FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D)
 REDUCED = ("bfloat16", "float16")
 
 
-def frozen_copy(network: tf.keras.Model) -> tf.keras.Model:
+def frozen_copy(network: keras.Model) -> keras.Model:
     """A copy of a functional model that answers the same in inference mode, up to rounding, with quicker gradients.
 
     It is for inference: its moving statistics are gone. A convolution whose only successor is a batch normalization
@@ -25,7 +26,7 @@ def frozen_copy(network: tf.keras.Model) -> tf.keras.Model:
     return _folded_copy(network, lambda layer: InputGradientConv2D if _admits_quick_gradient(layer) else type(layer))
 
 
-def inference_copy(network: tf.keras.Model) -> tf.keras.Model:
+def inference_copy(network: keras.Model) -> keras.Model:
     """A copy like `frozen_copy`, without gradients of this package's own and in float32, whatever it was trained in.
 
     What it computes is in TensorFlow's own operations; models inside it, functional or Sequential, are copied likewise.
@@ -33,7 +34,7 @@ def inference_copy(network: tf.keras.Model) -> tf.keras.Model:
     return _folded_copy(network, _inference_kind, in_float32=True)
 
 
-class ForwardConv2D(tf.keras.layers.Conv2D):
+class ForwardConv2D(keras.layers.Conv2D):
     """Keras' `Conv2D` computed in groups without XLA."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -43,15 +44,15 @@ class ForwardConv2D(tf.keras.layers.Conv2D):
         return self.activation(tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs)
 
 
-def _inference_kind(layer: tf.keras.layers.Layer) -> type:
+def _inference_kind(layer: keras.layers.Layer) -> type:
     if type(layer) in (layers.Conv2D, InputGradientConv2D):
         return ForwardConv2D if layer.groups > 1 else layers.Conv2D
     return layers.DepthwiseConv2D if type(layer) is InputGradientDepthwiseConv2D else type(layer)
 
 
 def _folded_copy(
-    network: tf.keras.Model, kind_of: Callable[[tf.keras.layers.Layer], Any], in_float32: bool = False
-) -> tf.keras.Model:
+    network: keras.Model, kind_of: Callable[[keras.layers.Layer], Any], in_float32: bool = False
+) -> keras.Model:
     """A copy without the normalizations that convolutions can take over.
 
     Args:
@@ -63,7 +64,7 @@ def _folded_copy(
     normalizations = {norm.name for norm in folds.values()}
 
     def clone(layer):
-        if isinstance(layer, tf.keras.Model):
+        if isinstance(layer, keras.Model):
             return _folded_copy(layer, kind_of, in_float32)
         config = layer.get_config()
         if in_float32 and layer.compute_dtype in REDUCED:
@@ -72,31 +73,31 @@ def _folded_copy(
             return layers.Activation("linear", name=layer.name, dtype=config["dtype"])
         return kind_of(layer).from_config({**config, "use_bias": True} if layer.name in folds else config)
 
-    folded = tf.keras.models.clone_model(network, clone_function=clone)
+    folded = keras.models.clone_model(network, clone_function=clone)
     for layer in network.layers:
         if layer.name in folds:
             folded.get_layer(layer.name).set_weights(_folded_weights(layer, folds[layer.name]))
-        elif layer.name not in normalizations and not isinstance(layer, tf.keras.Model):
+        elif layer.name not in normalizations and not isinstance(layer, keras.Model):
             folded.get_layer(layer.name).set_weights(layer.get_weights())
     return folded
 
 
-def _admits_quick_gradient(layer: tf.keras.layers.Layer) -> bool:
-    if type(layer) is not layers.Conv2D or layer.activation is not tf.keras.activations.linear:
+def _admits_quick_gradient(layer: keras.layers.Layer) -> bool:
+    if type(layer) is not layers.Conv2D or layer.activation is not keras.activations.linear:
         return False
     fits = layer.padding == "valid" or all(size % 2 == 1 for size in layer.kernel_size)
     return fits and layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
 
 
-def _admits_quick_depthwise_gradient(layer: tf.keras.layers.Layer) -> bool:
-    if type(layer) is not layers.DepthwiseConv2D or layer.activation is not tf.keras.activations.linear:
+def _admits_quick_depthwise_gradient(layer: keras.layers.Layer) -> bool:
+    if type(layer) is not layers.DepthwiseConv2D or layer.activation is not keras.activations.linear:
         return False
     return layer.depth_multiplier == 1 and layer.dilation_rate == (1, 1)
 
 
-def _folds(network: tf.keras.Model) -> dict[str, tf.keras.layers.BatchNormalization]:
+def _folds(network: keras.Model) -> dict[str, keras.layers.BatchNormalization]:
     """The name of each convolution that can take over a batch normalization, and which."""
-    consumers: dict[int, list[tf.keras.layers.Layer]] = {}
+    consumers: dict[int, list[keras.layers.Layer]] = {}
     for layer in network.layers:
         for node in layer.inbound_nodes:
             for tensor in tf.nest.flatten(node.input_tensors):
@@ -104,7 +105,7 @@ def _folds(network: tf.keras.Model) -> dict[str, tf.keras.layers.BatchNormalizat
     responses = {id(tensor) for tensor in tf.nest.flatten(network.output)}
     folds = {}
     for layer in network.layers:
-        if isinstance(layer, FOLDABLE) and layer.activation is tf.keras.activations.linear and _is_called_once(layer):
+        if isinstance(layer, FOLDABLE) and layer.activation is keras.activations.linear and _is_called_once(layer):
             following = consumers.get(id(layer.output), [])
             alone = len(following) == 1 and id(layer.output) not in responses
             if alone and isinstance(following[0], layers.BatchNormalization) and _is_called_once(following[0]):
@@ -112,11 +113,11 @@ def _folds(network: tf.keras.Model) -> dict[str, tf.keras.layers.BatchNormalizat
     return folds
 
 
-def _is_called_once(layer: tf.keras.layers.Layer) -> bool:
+def _is_called_once(layer: keras.layers.Layer) -> bool:
     return len(layer.inbound_nodes) == 1
 
 
-def _folded_weights(convolution: tf.keras.layers.Layer, norm: tf.keras.layers.BatchNormalization) -> list[np.ndarray]:
+def _folded_weights(convolution: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> list[np.ndarray]:
     kernel, *bias = convolution.get_weights()
     mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
     scale = (norm.gamma.numpy() if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
@@ -125,7 +126,7 @@ def _folded_weights(convolution: tf.keras.layers.Layer, norm: tf.keras.layers.Ba
     return [kernel * (scale.reshape(kernel.shape[2:]) if depthwise else scale), shift]
 
 
-def bfloat16_copy(network: tf.keras.Model) -> tf.keras.Model:
+def bfloat16_copy(network: keras.Model) -> keras.Model:
     """A copy of a functional model that computes in bfloat16; its variables and outputs stay float32.
 
     For training under a frozen network's guidance where the hardware has bfloat16; not for results.
@@ -139,7 +140,7 @@ def bfloat16_copy(network: tf.keras.Model) -> tf.keras.Model:
             config["dtype"] = "mixed_bfloat16"
         return kind.from_config(config)
 
-    copy = tf.keras.models.clone_model(network, clone_function=clone)
+    copy = keras.models.clone_model(network, clone_function=clone)
     copy.set_weights(network.get_weights())
     outputs = {name: tf.cast(output, tf.float32) for name, output in copy.output.items()}
-    return tf.keras.Model(copy.input, outputs, name=network.name)
+    return keras.Model(copy.input, outputs, name=network.name)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Callable
 
-import tensorflow as tf
-
 from hgd_tf.checkpoints.names import SLIM, TORCH
+from hgd_tf.stack import keras
 from hgd_tf.targets import efficientnet_lite, slim, slim_resnet, torch_resnet
 from hgd_tf.targets.inception_resnet_v2 import inception_resnet_v2
 from hgd_tf.targets.inception_v3 import inception_v3
@@ -22,7 +21,7 @@ from hgd_tf.targets.spec import Published, TargetSpec
 SLIM_URL = "http://download.tensorflow.org/models/"
 LITE_PAGE = "https://pypi.org/project/"
 
-Build = Callable[[int], tf.keras.Model]
+Build = Callable[[int], keras.Model]
 
 
 def _imagenet(

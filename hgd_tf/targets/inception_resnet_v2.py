@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from hgd_tf.normalization import INCEPTION
+from hgd_tf.stack import keras
 from hgd_tf.targets.outputs import responses, rgb_images
 from hgd_tf.targets.residual import ScaledAdd
 from hgd_tf.targets.slim import (
@@ -28,7 +27,7 @@ BLOCK17 = ((("Conv2d_1x1", 192),), (("Conv2d_0a_1x1", 128), ("Conv2d_0b_1x7", 16
 BLOCK8 = ((("Conv2d_1x1", 192),), (("Conv2d_0a_1x1", 192), ("Conv2d_0b_1x3", 224), ("Conv2d_0c_3x1", 256)))
 
 
-def inception_resnet_v2(image_size: int = NATIVE_SIZE) -> tf.keras.Model:
+def inception_resnet_v2(image_size: int = NATIVE_SIZE) -> keras.Model:
     """Images (N, size, size, 3) in [0, 255] to features (Conv2d_7b_1x1), logits and, at 299, aux_logits."""
     images = rgb_images(image_size)
     x = _stem(INCEPTION.layer()(images))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from hgd_tf.normalization import INCEPTION
+from hgd_tf.stack import keras
 from hgd_tf.targets.outputs import responses, rgb_images
 from hgd_tf.targets.slim import (
     NATIVE_SIZE,
@@ -22,7 +21,7 @@ from hgd_tf.targets.slim import (
 VALID = {"padding": "valid"}
 
 
-def inception_v4(image_size: int = NATIVE_SIZE) -> tf.keras.Model:
+def inception_v4(image_size: int = NATIVE_SIZE) -> keras.Model:
     """Images (N, size, size, 3) in [0, 255] to features (Mixed_7d), logits and, at 299, aux_logits."""
     images = rgb_images(image_size)
     x = _stem(INCEPTION.layer()(images))

@@ -6,9 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Optional, Union
 
-import tensorflow as tf
-
 from hgd_tf.errors import CheckpointError, TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets.freezing import frozen_copy
 from hgd_tf.targets.published import find_published, load_published, missing_message
 from hgd_tf.targets.registry import TARGETS, shipped_weights, target_spec
@@ -17,7 +16,7 @@ from hgd_tf.targets.user import PIXELS, user_network
 
 
 def load_target(
-    name_or_model: Union[str, Path, tf.keras.Model],
+    name_or_model: Union[str, Path, keras.Model],
     checkpoint: Optional[str] = None,
     image_size: Optional[int] = None,
     *,
@@ -29,7 +28,7 @@ def load_target(
 
     Args:
       name_or_model: a name of `python -m hgd_tf.targets`; or the path of a `.keras` file or SavedModel folder that
-        Keras wrote; or a `tf.keras.Model`.
+        Keras wrote; or a `keras.Model`.
       checkpoint: weights file of a registered target, instead of those that ship with the package or lie in
         `checkpoint_dir`. For an ImageNet target: a TensorFlow checkpoint (V1 or V2; prefix, file, folder or published
         archive), a PyTorch file, or what `python -m hgd_tf.targets convert` wrote.
@@ -54,14 +53,14 @@ def load_target(
         raise TargetError(
             f"a checkpoint goes with a registered target only, received {name_or_model!r} with {checkpoint}"
         )
-    if isinstance(name_or_model, tf.keras.Model):
+    if isinstance(name_or_model, keras.Model):
         model, name = name_or_model, name_or_model.name
     else:
         model, name = _load_keras(Path(name_or_model)), Path(name_or_model).stem
     return Target(user_network(model, feature_layer, input_range, image_size), name=name)
 
 
-def build_target(name: str, image_size: Optional[int] = None) -> tf.keras.Model:
+def build_target(name: str, image_size: Optional[int] = None) -> keras.Model:
     """A registered target's network with fresh random weights, trainable.
 
     Raises:
@@ -79,7 +78,7 @@ def load_network(
     checkpoint: Optional[str] = None,
     image_size: Optional[int] = None,
     checkpoint_dir: Optional[str] = None,
-) -> tf.keras.Model:
+) -> keras.Model:
     """A registered target's network with its weights, layer by layer as it was trained; arguments as `load_target`."""
     spec = target_spec(name)
     if spec.published is None:
@@ -99,7 +98,7 @@ def _load_registered(
     return Target(network, name=name, source=TargetSource(name, checkpoint, image_size))
 
 
-def _load_shipped(name: str, checkpoint: Optional[str], image_size: Optional[int]) -> tf.keras.Model:
+def _load_shipped(name: str, checkpoint: Optional[str], image_size: Optional[int]) -> keras.Model:
     network = build_target(name, image_size)
     path = Path(checkpoint) if checkpoint else shipped_weights(name)
     if not path.is_file():
@@ -111,13 +110,13 @@ def _load_shipped(name: str, checkpoint: Optional[str], image_size: Optional[int
     return network
 
 
-def _load_keras(path: Path) -> tf.keras.Model:
+def _load_keras(path: Path) -> keras.Model:
     if not path.exists():
         target_spec(str(path))  # neither a name nor a path: raises, listing the names
     try:
-        model = tf.keras.models.load_model(path, compile=False)
+        model = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise TargetError(f"{path} is no model that Keras can load: {error}") from error
-    if not isinstance(model, tf.keras.Model) or not getattr(model, "inputs", None):
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise TargetError(f"{path}: expected a functional or Sequential Keras model, received {type(model).__name__}")
     return model

@@ -6,9 +6,9 @@ between them as they do between the originals: imperfectly. They play the roles 
 
 from __future__ import annotations
 
-import tensorflow as tf
+from hgd_tf.stack import keras
 
-layers = tf.keras.layers
+layers = keras.layers
 
 INPUT_SIZE = 28
 CHANNELS = 1
@@ -22,14 +22,14 @@ def _conv(x, filters: int, kernel: int = 3, strides: int = 1, relu: bool = True)
 
 
 def _images(image_size: int):
-    return tf.keras.Input((image_size, image_size, CHANNELS), name="images")
+    return keras.Input((image_size, image_size, CHANNELS), name="images")
 
 
-def _classifier(images, features, name: str) -> tf.keras.Model:
+def _classifier(images, features, name: str) -> keras.Model:
     features = layers.Activation("linear", name="features")(features)
     pooled = layers.GlobalAveragePooling2D()(features)
     logits = layers.Dense(CLASSES, name="logits")(pooled)
-    return tf.keras.Model(images, {"features": features, "logits": logits}, name=name)
+    return keras.Model(images, {"features": features, "logits": logits}, name=name)
 
 
 def _normalized(images):
@@ -45,7 +45,7 @@ def _inception_block(x, filters: int, strides: int = 1):
     return layers.Concatenate()([point, wide, deep])
 
 
-def mini_inception(image_size: int = INPUT_SIZE) -> tf.keras.Model:
+def mini_inception(image_size: int = INPUT_SIZE) -> keras.Model:
     """The target of the small experiments; plays the paper's Inception v3."""
     images = _images(image_size)
     x = _conv(_normalized(images), 24, strides=2)
@@ -55,7 +55,7 @@ def mini_inception(image_size: int = INPUT_SIZE) -> tf.keras.Model:
     return _classifier(images, x, "mini_inception")
 
 
-def mini_inception_resnet(image_size: int = INPUT_SIZE) -> tf.keras.Model:
+def mini_inception_resnet(image_size: int = INPUT_SIZE) -> keras.Model:
     """A member of the attacked ensemble; plays Inception-ResNet v2 (inception towers on a residual path)."""
 
     def block(x):
@@ -71,7 +71,7 @@ def mini_inception_resnet(image_size: int = INPUT_SIZE) -> tf.keras.Model:
     return _classifier(images, x, "mini_inception_resnet")
 
 
-def mini_resnet(image_size: int = INPUT_SIZE) -> tf.keras.Model:
+def mini_resnet(image_size: int = INPUT_SIZE) -> keras.Model:
     """A member of the attacked ensemble; plays ResNet-50 v2 (pre-activation; He et al. 2016)."""
 
     def activated(x):
@@ -91,7 +91,7 @@ def mini_resnet(image_size: int = INPUT_SIZE) -> tf.keras.Model:
     return _classifier(images, activated(x), "mini_resnet")
 
 
-def mini_vgg(image_size: int = INPUT_SIZE) -> tf.keras.Model:
+def mini_vgg(image_size: int = INPUT_SIZE) -> keras.Model:
     """The hold-out of the black-box set, of a design that no attacked network shares; plays Inception v4."""
     images = _images(image_size)
     x = layers.MaxPooling2D()(_conv(layers.Rescaling(1 / 255)(images), 16))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
-import tensorflow as tf
 
 from hgd_tf.checkpoints.assign import assign
 from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE, checkpoint_directory, first_present, package_file
@@ -18,6 +17,7 @@ from hgd_tf.checkpoints.names import KERAS, SLIM, TORCH
 from hgd_tf.checkpoints.pytorch_format import read_pytorch
 from hgd_tf.checkpoints.tensorflow_format import open_tensorflow
 from hgd_tf.errors import CheckpointError, TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets.spec import Published, TargetSpec
 
 CONVERTED = ".keras"
@@ -55,7 +55,7 @@ def missing_message(name: str, published: Published, checkpoint_dir: Union[str, 
     )
 
 
-def load_published(network: tf.keras.Model, spec: TargetSpec, path: Path) -> tf.keras.Model:
+def load_published(network: keras.Model, spec: TargetSpec, path: Path) -> keras.Model:
     """Fills a freshly built target with the weights in a file.
 
     Args:
@@ -109,7 +109,7 @@ def _keras_tensors(path: Path) -> Mapping[str, np.ndarray]:
         # As Keras' load_model does, but from an unpacked file: inside the archive, every step back reads it from its
         # start again, which takes a minute and a half for a large network.
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-            model = tf.keras.saving.deserialize_keras_object(json.loads(archive.read("config.json")))
+            model = keras.saving.deserialize_keras_object(json.loads(archive.read("config.json")))
             model.load_weights(archive.extract("model.weights.h5", folder))
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is truncated or no model that Keras can load: {error}") from error
@@ -120,9 +120,9 @@ def _keras_tensors(path: Path) -> Mapping[str, np.ndarray]:
     }
 
 
-def _without_auxiliary_head(network: tf.keras.Model) -> tf.keras.Model:
+def _without_auxiliary_head(network: keras.Model) -> keras.Model:
     outputs = {key: output for key, output in network.output.items() if key != "aux_logits"}
-    return network if len(outputs) == len(network.output) else tf.keras.Model(network.input, outputs, name=network.name)
+    return network if len(outputs) == len(network.output) else keras.Model(network.input, outputs, name=network.name)
 
 
 def _without_denoiser(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

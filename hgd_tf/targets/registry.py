@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable
 
-import tensorflow as tf
-
 from hgd_tf.data import fashion_mnist
 from hgd_tf.errors import TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets import mini
 from hgd_tf.targets.imagenet import IMAGENET_TARGETS
 from hgd_tf.targets.spec import TargetSpec
@@ -16,7 +15,7 @@ from hgd_tf.targets.spec import TargetSpec
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 
 
-def _mini(build: Callable[[int], tf.keras.Model], parameters: int, accuracy: float, role: str) -> TargetSpec:
+def _mini(build: Callable[[int], keras.Model], parameters: int, accuracy: float, role: str) -> TargetSpec:
     return TargetSpec(
         build,
         mini.INPUT_SIZE,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from hgd_tf.stack import keras
+
 PACKAGE = "hgd_tf"
 
 
-@tf.keras.saving.register_keras_serializable(PACKAGE)
-class ScaledAdd(tf.keras.layers.Layer):
+@keras.saving.register_keras_serializable(PACKAGE)
+class ScaledAdd(keras.layers.Layer):
     """Input: [x, residual] of one shape. Output: x + scale * residual."""
 
     def __init__(self, *, scale: float, **kwargs):

@@ -8,9 +8,10 @@ from typing import Union
 
 import tensorflow as tf
 
+from hgd_tf.stack import keras
 from hgd_tf.targets.outputs import IMAGENET_CLASSES
 
-layers = tf.keras.layers
+layers = keras.layers
 
 NATIVE_SIZE = 299
 REDUCE = {"strides": 2, "padding": "valid"}

@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 from typing import Callable
 
-import tensorflow as tf
-
 from hgd_tf.normalization import INCEPTION, VGG
+from hgd_tf.stack import keras
 from hgd_tf.targets.outputs import IMAGENET_CLASSES, responses, rgb_images
 
-layers = tf.keras.layers
+layers = keras.layers
 
 NATIVE_SIZE = 224
 WIDTHS = (64, 128, 256, 512)  # of a block's bottlenecks; its output is four times as wide
@@ -22,7 +21,7 @@ UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 EXPANSION = 4
 
 
-def resnet_v1(depth: int, image_size: int = NATIVE_SIZE) -> tf.keras.Model:
+def resnet_v1(depth: int, image_size: int = NATIVE_SIZE) -> keras.Model:
     """Images (N, size, size, 3) in [0, 255] to features (the last block's output) and logits.
 
     Args:
@@ -35,7 +34,7 @@ def resnet_v1(depth: int, image_size: int = NATIVE_SIZE) -> tf.keras.Model:
     return responses(images, f"resnet_v1_{depth}", x, _logits(x))
 
 
-def resnet_v2(depth: int, image_size: int = NATIVE_SIZE) -> tf.keras.Model:
+def resnet_v2(depth: int, image_size: int = NATIVE_SIZE) -> keras.Model:
     """Images (N, size, size, 3) in [0, 255] to features (after `postnorm`) and logits; arguments as `resnet_v1`."""
     images = rgb_images(image_size)
     x = _root(INCEPTION.layer()(images), use_bias=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional
 
-import tensorflow as tf
-
 from hgd_tf.checkpoints.names import Names
+from hgd_tf.stack import keras
 
 
 class Published(NamedTuple):
@@ -60,7 +59,7 @@ class TargetSpec(NamedTuple):
       published: where its weights come from; None: they ship with this package.
     """
 
-    build: Callable[[int], tf.keras.Model]
+    build: Callable[[int], keras.Model]
     image_size: int
     channels: int
     classes: int

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets.freezing import bfloat16_copy
 
 MOST_IMAGES, MOST_PIXELS = 250, 1 << 20  # of a batch
@@ -34,7 +35,7 @@ class TargetSource(NamedTuple):
     image_size: Optional[int]
 
 
-class Target(tf.keras.Model):
+class Target(keras.Model):
     """A frozen classifier: images of any size to its responses.
 
     Calling it gives a dict of float32 tensors: `features` (the topmost convolution's output after its activation,
@@ -50,7 +51,7 @@ class Target(tf.keras.Model):
       TargetError: the network's input is not square or of no fixed size.
     """
 
-    def __init__(self, network: tf.keras.Model, *, name: str, source: Optional[TargetSource] = None):
+    def __init__(self, network: keras.Model, *, name: str, source: Optional[TargetSource] = None):
         super().__init__(name=name)
         self.source = source
         _, height, width, self.channels = network.input_shape
@@ -83,12 +84,12 @@ class Target(tf.keras.Model):
           TargetError: a name is unknown.
         """
         network, images = self.network, resize_to(images, self.image_size)
-        own = next((layer for layer in network.layers if isinstance(layer, tf.keras.Model)), None)
+        own = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
         if own is not None:  # the user's model, behind the scaling of its pixels
-            network, images = own, tf.keras.Model(network.input, own.get_input_at(0))(images)
+            network, images = own, keras.Model(network.input, own.get_input_at(0))(images)
         known = {layer.name: layer.get_output_at(0) for layer in network.layers} | network.output
         unknown = [name for name in names or () if name not in known]
         if unknown:
             raise TargetError(f"{self.name}: unknown layer {unknown[0]!r}; expected some of {', '.join(known)}")
         outputs = {name: known[name] for name in names or known}
-        return tf.keras.Model(network.input, outputs)(images, training=False)
+        return keras.Model(network.input, outputs)(images, training=False)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from hgd_tf.normalization import TORCH
+from hgd_tf.stack import keras
 from hgd_tf.targets.convolution import InputGradientConv2D
 from hgd_tf.targets.outputs import IMAGENET_CLASSES, responses, rgb_images
 
-layers = tf.keras.layers
+layers = keras.layers
 
 NATIVE_SIZE = 224
 WIDTHS = (64, 128, 256, 512)
@@ -24,7 +23,7 @@ EXPANSION = 4
 
 def torch_resnet(
     name: str, units: tuple[int, int, int, int], groups: int, group_width: int, image_size: int = NATIVE_SIZE
-) -> tf.keras.Model:
+) -> keras.Model:
     """Images (N, size, size, 3) in [0, 255] to features (the last block's output) and logits.
 
     Args:

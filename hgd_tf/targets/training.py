@@ -10,6 +10,7 @@ import tensorflow as tf
 from hgd_tf.attacks import SignGradientAttack, draw_epsilon, fgsm
 from hgd_tf.data.fashion_mnist import LabeledImages, load_fashion_mnist
 from hgd_tf.files import replacing
+from hgd_tf.stack import keras
 from hgd_tf.targets.loading import build_target, load_target
 
 ADVERSARIALLY_TRAINED = {"ens_mini_inception": ("mini_inception", "mini_inception_resnet", "mini_resnet")}
@@ -38,17 +39,17 @@ def train_target(
     Returns:
       Accuracy on the clean test images, a fraction.
     """
-    tf.keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(seed)
     splits = load_fashion_mnist(data_dir)
     train = _concatenate(splits.train, splits.validation)
     if name in ADVERSARIALLY_TRAINED:
         train = _half_attacked(train, ADVERSARIALLY_TRAINED[name], seed)
     network = build_target(name)
-    classifier = tf.keras.Model(network.input, network.output["logits"])
+    classifier = keras.Model(network.input, network.output["logits"])
     steps = epochs * -(-len(train.labels) // batch_size)
     classifier.compile(
-        tf.keras.optimizers.Adam(tf.keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
-        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     classifier.fit(_batches(train, batch_size, seed), epochs=epochs, verbose="auto")

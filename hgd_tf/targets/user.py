@@ -5,16 +5,17 @@ from __future__ import annotations
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
+from hgd_tf.stack import keras
 
 PIXELS = (0.0, 255.0)
 
 
 def user_network(
-    model: tf.keras.Model,
+    model: keras.Model,
     feature_layer: str | None,
     input_range: tuple[float, float] = PIXELS,
     image_size: int | None = None,
-) -> tf.keras.Model:
+) -> keras.Model:
     """Wraps a classifier so that it takes pixels in [0, 255] and gives a dict of responses.
 
     Args:
@@ -42,20 +43,18 @@ def user_network(
     if feature_layer is not None:
         responses["features"] = _maps(model, feature_layer)
     low, high = input_range
-    images = tf.keras.Input((size, size, channels), name="images")
-    outputs = tf.keras.Model(model.input, responses)(
-        tf.keras.layers.Rescaling((high - low) / 255.0, offset=low)(images)
-    )
-    return tf.keras.Model(images, outputs, name=model.name)
+    images = keras.Input((size, size, channels), name="images")
+    outputs = keras.Model(model.input, responses)(keras.layers.Rescaling((high - low) / 255.0, offset=low)(images))
+    return keras.Model(images, outputs, name=model.name)
 
 
-def _image_shape(model: tf.keras.Model) -> tuple:
+def _image_shape(model: keras.Model) -> tuple:
     if len(model.inputs) != 1 or len(model.input_shape) != 4:
         raise TargetError(f"{model.name}: expected one input of shape (N, H, W, C), received {model.input_shape}")
     return model.input_shape
 
 
-def _layer(model: tf.keras.Model, name: str) -> tf.keras.layers.Layer:
+def _layer(model: keras.Model, name: str) -> keras.layers.Layer:
     try:
         return model.get_layer(name)
     except ValueError:
@@ -63,7 +62,7 @@ def _layer(model: tf.keras.Model, name: str) -> tf.keras.layers.Layer:
         raise TargetError(f"{model.name} has no layer {name!r}: expected one of {names}") from None
 
 
-def _maps(model: tf.keras.Model, name: str) -> tf.Tensor:
+def _maps(model: keras.Model, name: str) -> tf.Tensor:
     layer = _layer(model, name)
     maps = layer.get_output_at(0)  # not .output, which of a model inside a model is in a graph of its own
     if len(maps.shape) != 4:
@@ -72,21 +71,19 @@ def _maps(model: tf.keras.Model, name: str) -> tf.Tensor:
 
 
 def _is_softmax(activation) -> bool:
-    return activation in (tf.keras.activations.softmax, tf.nn.softmax) or isinstance(
-        activation, tf.keras.layers.Softmax
-    )
+    return activation in (keras.activations.softmax, tf.nn.softmax) or isinstance(activation, keras.layers.Softmax)
 
 
-def _logits(model: tf.keras.Model) -> tf.Tensor:
+def _logits(model: keras.Model) -> tf.Tensor:
     """The output before a final softmax, where there is one."""
     last = model.layers[-1]
-    if isinstance(last, tf.keras.layers.Softmax):
+    if isinstance(last, keras.layers.Softmax):
         return last.input
-    if isinstance(last, tf.keras.Model):  # a head inside
-        return tf.keras.Model(last.input, _logits(last))(last.get_input_at(0))
+    if isinstance(last, keras.Model):  # a head inside
+        return keras.Model(last.input, _logits(last))(last.get_input_at(0))
     if not _is_softmax(getattr(last, "activation", None)):
         return model.output
-    if isinstance(last, tf.keras.layers.Activation):
+    if isinstance(last, keras.layers.Activation):
         return last.input
     linear = type(last).from_config({**last.get_config(), "activation": "linear", "name": f"{last.name}_logits"})
     logits = linear(last.input)

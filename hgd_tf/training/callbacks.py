@@ -16,6 +16,7 @@ from tqdm import tqdm
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
+from hgd_tf.stack import keras
 from hgd_tf.targets import resize_to
 from hgd_tf.training.clock import Clock
 
@@ -23,7 +24,7 @@ from hgd_tf.training.clock import Clock
 _MEMORY = ("best", "wait", "cooldown_counter", "best_epoch")
 
 
-class BestDenoiser(tf.keras.callbacks.Callback):
+class BestDenoiser(keras.callbacks.Callback):
     """Calls `save` whenever the validation loss is the lowest so far."""
 
     def __init__(self, save: Callable[[], None]):
@@ -37,13 +38,13 @@ class BestDenoiser(tf.keras.callbacks.Callback):
             self.save()
 
 
-class CosineSchedule(tf.keras.callbacks.Callback):
+class CosineSchedule(keras.callbacks.Callback):
     """The learning rate rises linearly from 0 for `warmup_steps`, then falls along half a cosine to 0 at `steps`."""
 
     def __init__(self, learning_rate: float, steps: int, warmup_steps: int):
         super().__init__()
         # Keras' warm-up comes on top of the steps of its decay.
-        self.rate = tf.keras.optimizers.schedules.CosineDecay(
+        self.rate = keras.optimizers.schedules.CosineDecay(
             learning_rate if not warmup_steps else 0.0,
             max(steps - warmup_steps, 1),
             warmup_target=learning_rate if warmup_steps else None,
@@ -58,7 +59,7 @@ class CosineSchedule(tf.keras.callbacks.Callback):
         logs["lr"] = float(self.model.optimizer.learning_rate)
 
 
-class AveragedWeights(tf.keras.callbacks.Callback):
+class AveragedWeights(keras.callbacks.Callback):
     """Validates, and shows the callbacks before this one, the optimizer's averaged weights; then puts the last back.
 
     Args:
@@ -89,7 +90,7 @@ class AveragedWeights(tf.keras.callbacks.Callback):
             variable.assign(value)
 
 
-class Throughput(tf.keras.callbacks.Callback):
+class Throughput(keras.callbacks.Callback):
     """Adds to an epoch's logs the rate of training and what share of the time it waited or crafted.
 
     `images_per_second` is of the steps with all they wait for, without validation; `waiting` and `crafting` are
@@ -126,7 +127,7 @@ class Throughput(tf.keras.callbacks.Callback):
         logs["hours"] = self.hours
 
 
-class TrainingState(tf.keras.callbacks.Callback):
+class TrainingState(keras.callbacks.Callback):
     """Keeps all that a killed run needs to go on as if never interrupted; must be the last callback.
 
     After each epoch the denoiser and the optimizer go into a checkpoint; then one rename of `state.json` makes it
@@ -140,7 +141,7 @@ class TrainingState(tf.keras.callbacks.Callback):
     """
 
     def __init__(
-        self, directory: Path, log_file: Path, tracked: tf.train.Checkpoint, others: list[tf.keras.callbacks.Callback]
+        self, directory: Path, log_file: Path, tracked: tf.train.Checkpoint, others: list[keras.callbacks.Callback]
     ):
         super().__init__()
         self.directory = directory
@@ -214,7 +215,7 @@ def _plain(value):
     return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
-class Progress(tf.keras.callbacks.Callback):
+class Progress(keras.callbacks.Callback):
     """One bar over all steps, and a line after each epoch."""
 
     def __init__(self, epochs: int, steps_per_epoch: int, first_epoch: int):
@@ -238,7 +239,7 @@ class Progress(tf.keras.callbacks.Callback):
         self.bar.close()
 
 
-class ImageStrip(tf.keras.callbacks.Callback):
+class ImageStrip(keras.callbacks.Callback):
     """Writes strips of clean, attacked, denoised and difference images to TensorBoard after each epoch."""
 
     def __init__(self, directory: Path, examples: AttackedSet, count: int = 4):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from hgd_tf.stack import keras
+
 # The published coefficients: steep at 0, so that five iterations bring singular values near 1, within about 0.3.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
@@ -12,7 +14,7 @@ ADAMS_SIZE = 0.2  # the usual root mean square of Adam's updates, at a learning 
 KERNEL_RANK = 4
 
 
-class Muon(tf.keras.optimizers.Adam):
+class Muon(keras.optimizers.Adam):
     """Muon for the kernels of convolutions, Adam for all other variables, at one learning rate.
 
     A kernel (h, w, inputs, outputs) counts as a matrix (h w inputs, outputs). Its update has the root mean square that
@@ -21,7 +23,7 @@ class Muon(tf.keras.optimizers.Adam):
     Args:
       learning_rate: of both.
       momentum: Nesterov's, of the kernels.
-      **kwargs: as for `tf.keras.optimizers.Adam`.
+      **kwargs: as for `keras.optimizers.Adam`.
     """
 
     def __init__(self, learning_rate: float = 1e-3, *, momentum: float = 0.95, name: str = "muon", **kwargs):

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import tensorflow as tf
-
 from hgd_tf.attacks import TRAINING_RECIPES, check_players
 from hgd_tf.crafting.plan import forget_networks
 from hgd_tf.defenses.line_up import title
 from hgd_tf.errors import CheckpointError
 from hgd_tf.evaluation import evaluate_run
 from hgd_tf.files import write_json
+from hgd_tf.stack import keras
 from hgd_tf.targets.published import find_published, missing_message
 from hgd_tf.targets.registry import target_spec
 from hgd_tf.training.config import TrainConfig
@@ -103,5 +102,5 @@ def _line_up(config: TrainConfig, targets: Sequence[str]) -> dict[str, Any]:
 def _release() -> None:
     """Lets go of a run's networks and images; and Keras numbers the next one's layers as in a process of its own."""
     forget_networks()
-    tf.keras.backend.clear_session()
+    keras.backend.clear_session()
     gc.collect()

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
+from hgd_tf.stack import keras
+
 
 class BatchStatistics:
     """Recomputes a denoiser's moving means and variances for its present weights.
@@ -18,7 +20,7 @@ class BatchStatistics:
       probe: a denoiser of the same architecture whose moving statistics are those of its last batch: momentum 0.
     """
 
-    def __init__(self, probe: tf.keras.Model):
+    def __init__(self, probe: keras.Model):
         self.probe = probe
         self._run = tf.function(lambda images: probe(images, training=True))
 

@@ -20,6 +20,7 @@ from hgd_tf.defenses.saving import DENOISER_FILE, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
 from hgd_tf.errors import HgdError, RunError, TargetError
 from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
+from hgd_tf.stack import keras
 from hgd_tf.strategy import make_strategy
 from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.clock import Clock
@@ -31,7 +32,7 @@ from hgd_tf.training.pairs import training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
 from hgd_tf.training.statistics import BatchStatistics
 
-OPTIMIZERS = {"adam": tf.keras.optimizers.Adam, "muon": Muon}
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": Muon}
 STATISTICS_BATCHES = 20  # with 16 images each, four times as many move the validation loss by 0.2 %
 
 
@@ -56,7 +57,7 @@ def train_denoiser(
     experiment = load_experiment(config.experiment, sets_dir)
     if GUIDANCES[config.guidance].uses_labels and _labels_unknown(experiment):
         raise HgdError(f"--guidance={config.guidance} needs the true classes: --labels, or a folder a class")
-    tf.keras.utils.set_random_seed(config.experiment.seed)
+    keras.utils.set_random_seed(config.experiment.seed)
     clock = Clock()
     source = _pair_source(config, experiment, clock)
     validation_recipe = VALIDATION_RECIPES[config.recipe]
@@ -182,7 +183,7 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
     return model
 
 
-def _copy_weights(source: tf.keras.Model, denoiser: tf.keras.Model, path: str) -> None:
+def _copy_weights(source: keras.Model, denoiser: keras.Model, path: str) -> None:
     try:
         denoiser.set_weights(source.get_weights())
     except ValueError:
@@ -193,17 +194,17 @@ def _fit(
     model: GuidedDenoiser, config: TrainConfig, run_path: Path, pairs: _Pairs, validation_set: AttackedSet, clock: Clock
 ) -> None:
     steps = config.steps_per_epoch or pairs.steps_per_pass
-    stateful: list[tf.keras.callbacks.Callback] = [
+    stateful: list[keras.callbacks.Callback] = [
         run_callbacks.BestDenoiser(lambda: save_model(single_device(model.denoiser, config), run_path / DENOISER_FILE)),
     ]
-    schedule: list[tf.keras.callbacks.Callback] = []
+    schedule: list[keras.callbacks.Callback] = []
     if config.schedule == "cosine":
         total = config.epochs * steps
         schedule.append(run_callbacks.CosineSchedule(config.learning_rate, total, config.warmup_steps))
     else:
-        stateful.append(tf.keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=config.patience))
-        stateful.append(tf.keras.callbacks.EarlyStopping(patience=config.stop_patience))
-    averaging: list[tf.keras.callbacks.Callback] = []
+        stateful.append(keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=config.patience))
+        stateful.append(keras.callbacks.EarlyStopping(patience=config.stop_patience))
+    averaging: list[keras.callbacks.Callback] = []
     if config.ema:
         averaging.append(run_callbacks.AveragedWeights(_statistics(model.denoiser, config, pairs, steps)))
     tracked = tf.train.Checkpoint(denoiser=model.denoiser, optimizer=model.optimizer)
@@ -226,7 +227,7 @@ def _fit(
                 *stateful,
                 run_callbacks.ImageStrip(tensorboard / "images", validation_set),
                 *averaging,
-                tf.keras.callbacks.TensorBoard(tensorboard, write_graph=False),
+                keras.callbacks.TensorBoard(tensorboard, write_graph=False),
                 progress,
                 state,
             ],
@@ -234,7 +235,7 @@ def _fit(
 
 
 def _statistics(
-    denoiser: tf.keras.Model, config: TrainConfig, pairs: _Pairs, steps: int
+    denoiser: keras.Model, config: TrainConfig, pairs: _Pairs, steps: int
 ) -> Callable[[int], list[np.ndarray]]:
     """Batch normalization's statistics of the denoiser as it is: over pairs of the end of an epoch of so many steps, or
     its own, where they are frozen."""
@@ -255,7 +256,7 @@ def _statistics(
     return of_epoch
 
 
-def single_device(denoiser: tf.keras.Model, config: TrainConfig) -> tf.keras.Model:
+def single_device(denoiser: keras.Model, config: TrainConfig) -> keras.Model:
     """A float32 copy with the same weights and ordinary batch normalization, which needs no strategy and is fused."""
     copy = DENOISERS[config.denoiser](channels=denoiser.input_shape[-1], **config.denoiser_options)
     copy.set_weights(denoiser.get_weights())

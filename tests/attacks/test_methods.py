@@ -30,6 +30,7 @@ from hgd_tf.attacks import (
 from hgd_tf.attacks.methods import FROM_UNIFORM, Schedule, linear_decay
 from hgd_tf.crafting.shards import encode_png
 from hgd_tf.data import load_fashion_mnist
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 
 EQUAL_PIXELS = 0.999
@@ -47,7 +48,7 @@ def test_every_named_method_is_in_the_list():
 
 
 @functools.cache
-def network() -> tf.keras.Model:
+def network() -> keras.Model:
     return load_target("mini_inception")
 
 

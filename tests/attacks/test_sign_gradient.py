@@ -15,6 +15,7 @@ from hgd_tf.attacks import SignGradientAttack, decayed_ifgsm, draw_epsilon, fgsm
 from hgd_tf.attacks.methods import FROM_IMAGE, FROM_UNIFORM, Method, Schedule
 from hgd_tf.attacks.sign_gradient import LABELS, TARGETED_LABELS
 from hgd_tf.data import LabeledImages, load_fashion_mnist
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 
 CLASSES = 10
@@ -50,15 +51,15 @@ def fashion() -> LabeledImages:
 
 
 @functools.cache
-def small_network() -> tf.keras.Model:
+def small_network() -> keras.Model:
     """A random convolutional classifier of 9x7 images of 2 channels."""
-    tf.keras.utils.set_random_seed(3)
-    images = tf.keras.Input((9, 7, 2))
-    x = tf.keras.layers.Rescaling(1 / 127.5, -1.0)(images)
-    x = tf.keras.layers.Conv2D(8, 3, activation="tanh", kernel_initializer="he_normal")(x)
-    x = tf.keras.layers.Conv2D(8, 3, activation="tanh", kernel_initializer="he_normal")(x)
-    logits = tf.keras.layers.Dense(CLASSES)(tf.keras.layers.Flatten()(x))
-    return tf.keras.Model(images, {"logits": logits})
+    keras.utils.set_random_seed(3)
+    images = keras.Input((9, 7, 2))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(images)
+    x = keras.layers.Conv2D(8, 3, activation="tanh", kernel_initializer="he_normal")(x)
+    x = keras.layers.Conv2D(8, 3, activation="tanh", kernel_initializer="he_normal")(x)
+    logits = keras.layers.Dense(CLASSES)(keras.layers.Flatten()(x))
+    return keras.Model(images, {"logits": logits})
 
 
 @functools.cache

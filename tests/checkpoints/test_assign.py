@@ -10,19 +10,20 @@ from absl import logging
 from hgd_tf.checkpoints.assign import assign
 from hgd_tf.checkpoints.names import KERAS, SLIM, TORCH
 from hgd_tf.errors import CheckpointError
+from hgd_tf.stack import keras
 
-layers = tf.keras.layers
+layers = keras.layers
 CLASSES = 5
 
 
 @pytest.fixture
-def network() -> tf.keras.Model:
-    images = tf.keras.Input((8, 8, 3))
+def network() -> keras.Model:
+    images = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, (3, 2), use_bias=False, name="block/conv")(images)
     x = layers.BatchNormalization(scale=False, name="block/conv/BatchNorm")(x)
     x = layers.DepthwiseConv2D(3, use_bias=False, name="deep")(x)
     x = layers.GlobalAveragePooling2D()(x)
-    return tf.keras.Model(images, {"logits": layers.Dense(CLASSES, name="head")(x)}, name="small")
+    return keras.Model(images, {"logits": layers.Dense(CLASSES, name="head")(x)}, name="small")
 
 
 def _values(classes: int = CLASSES) -> dict[str, np.ndarray]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from hgd_tf.competition import packaging, runner
 from hgd_tf.competition.packaging import Package, package
@@ -23,9 +22,10 @@ from hgd_tf.data.images import read_image, write_image
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.errors import RunError
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target
 
-layers = tf.keras.layers
+layers = keras.layers
 DEFAULT_LINE_UP = Path(__file__).parents[2] / "submission" / "models.json"
 
 # What the competition's container has not.
@@ -34,7 +34,7 @@ import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("hgd_tf", "tensorflow_addons", "cleverhans", "PIL"):
+        if name.partition(".")[0] in ("hgd_tf", "tf_keras", "cleverhans", "PIL"):
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocker())
@@ -43,17 +43,17 @@ sys.meta_path.insert(0, Blocker())
 
 def _target(name: str, image_size: int, seed: int) -> Target:
     """A random classifier of colour images into the competition's 1000 classes."""
-    tf.keras.utils.set_random_seed(seed)
-    images = tf.keras.Input((image_size, image_size, 3))
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((image_size, image_size, 3))
     x = layers.Conv2D(4, 3, strides=2, activation="relu")(layers.Rescaling(1 / 127.5, -1)(images))
     logits = layers.Dense(1000)(layers.Flatten()(x))
-    return Target(tf.keras.Model(images, {"features": x, "logits": logits}), name=name)
+    return Target(keras.Model(images, {"features": x, "logits": logits}), name=name)
 
 
-def _denoiser() -> tf.keras.Model:
-    images = tf.keras.Input((None, None, 3))
+def _denoiser() -> keras.Model:
+    images = keras.Input((None, None, 3))
     x = layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(images))
-    return tf.keras.Model(images, x)
+    return keras.Model(images, x)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from hgd_tf.competition import runner
 from hgd_tf.competition.packaging import package
@@ -19,6 +18,7 @@ from hgd_tf.competition.validation import MOST_UNPACKED_BYTES, MOST_ZIPPED_BYTES
 from hgd_tf.data.images import write_image
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.denoisers import dunet
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, build_target
 from hgd_tf.targets.freezing import frozen_copy
 
@@ -45,7 +45,7 @@ def _peak_gigabytes() -> float:
 
 @pytest.mark.slow
 def test_the_papers_line_up(tmp_path):
-    tf.keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(0)
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     started = time.monotonic()
     ensemble = _random_ensemble()

@@ -12,6 +12,7 @@ import tensorflow as tf
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError, TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target, shipped_weights
 
 OUTPUTS = {"denoised", "logits", "probabilities", "classes"}
@@ -23,7 +24,7 @@ def target() -> Target:
 
 
 @pytest.fixture(scope="module")
-def denoiser() -> tf.keras.Model:
+def denoiser() -> keras.Model:
     return _denoiser()
 
 
@@ -38,11 +39,11 @@ def folder(tmp_path, defense):
     return tmp_path / "saved"
 
 
-def _denoiser(channels: int = 1) -> tf.keras.Model:
+def _denoiser(channels: int = 1) -> keras.Model:
     """A denoiser as small as can be: moving statistics and a random convolution."""
-    images = tf.keras.Input((None, None, channels))
-    x = tf.keras.layers.BatchNormalization()(images)
-    return tf.keras.Model(images, tf.keras.layers.Conv2D(channels, 3, padding="same")(x), name="small")
+    images = keras.Input((None, None, channels))
+    x = keras.layers.BatchNormalization()(images)
+    return keras.Model(images, keras.layers.Conv2D(channels, 3, padding="same")(x), name="small")
 
 
 def _images(height: int = 28, width: int = 28, channels: int = 1, count: int = 3) -> np.ndarray:
@@ -50,12 +51,12 @@ def _images(height: int = 28, width: int = 28, channels: int = 1, count: int = 3
 
 
 def _users_target() -> Target:
-    model = tf.keras.Sequential(
+    model = keras.Sequential(
         [
-            tf.keras.Input((20, 20, 3)),
-            tf.keras.layers.Conv2D(4, 3, activation="relu", name="top"),
-            tf.keras.layers.GlobalAveragePooling2D(),
-            tf.keras.layers.Dense(6, activation="softmax", bias_initializer="random_normal"),
+            keras.Input((20, 20, 3)),
+            keras.layers.Conv2D(4, 3, activation="relu", name="top"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(6, activation="softmax", bias_initializer="random_normal"),
         ],
         name="users_own",
     )

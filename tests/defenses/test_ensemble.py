@@ -10,10 +10,11 @@ from hgd_tf.defenses import Defense
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.denoisers import dunet, median
 from hgd_tf.errors import TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target
 
 
-def random_dunet(seed: int) -> tf.keras.Model:
+def random_dunet(seed: int) -> keras.Model:
     """A narrow denoiser that changes images, by weights around its initial ones."""
     denoiser = dunet(1 / 32, 1)
     generator = np.random.default_rng(seed)
@@ -22,11 +23,11 @@ def random_dunet(seed: int) -> tf.keras.Model:
 
 
 def tiny_target(size: int = 20, classes: int = 10, channels: int = 1) -> Target:
-    tf.keras.utils.set_random_seed(size)
-    layers = tf.keras.layers
-    model = tf.keras.Sequential(
+    keras.utils.set_random_seed(size)
+    layers = keras.layers
+    model = keras.Sequential(
         [
-            tf.keras.Input((size, size, channels)),
+            keras.Input((size, size, channels)),
             layers.Conv2D(4, 3, activation="relu", name="top"),
             layers.GlobalAveragePooling2D(),
             layers.Dense(classes, activation="softmax", kernel_initializer="random_normal"),
@@ -37,7 +38,7 @@ def tiny_target(size: int = 20, classes: int = 10, channels: int = 1) -> Target:
 
 
 @pytest.fixture(scope="module")
-def denoisers() -> list[tf.keras.Model]:
+def denoisers() -> list[keras.Model]:
     return [random_dunet(0), random_dunet(1)]
 
 
@@ -51,7 +52,7 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype(np.uint8)
 
 
-def denoised(denoiser: tf.keras.Model, images: np.ndarray) -> np.ndarray:
+def denoised(denoiser: keras.Model, images: np.ndarray) -> np.ndarray:
     return denoiser(images.astype(np.float32), training=False).numpy()
 
 

@@ -22,15 +22,16 @@ from hgd_tf.defenses.ensemble import Ensemble, Flow, as_ensemble
 from hgd_tf.defenses.exporting import Export, export, export_path
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target, resize_to
 from hgd_tf.targets.convolution import InputGradientConv2D
 from hgd_tf.targets.freezing import frozen_copy, inference_copy
 
-layers = tf.keras.layers
+layers = keras.layers
 TOLERANCE = 1e-4  # of the largest value
 
 
-def _randomized(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
+def _randomized(model: keras.Model, seed: int = 0) -> keras.Model:
     """Batch statistics that matter."""
     random = np.random.default_rng(seed)
     for layer in model.layers:
@@ -42,29 +43,29 @@ def _randomized(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
     return model
 
 
-def _narrow(channels: int = 1, seed: int = 0, **options) -> tf.keras.Model:
-    tf.keras.utils.set_random_seed(seed)
+def _narrow(channels: int = 1, seed: int = 0, **options) -> keras.Model:
+    keras.utils.set_random_seed(seed)
     return _randomized(dunet(1 / 16, channels, **options), seed)
 
 
-def _convolution(seed: int) -> tf.keras.Model:
+def _convolution(seed: int) -> keras.Model:
     """The smallest denoiser that folds."""
-    tf.keras.utils.set_random_seed(seed)
-    images = tf.keras.Input((None, None, 1))
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((None, None, 1))
     x = layers.BatchNormalization()(layers.Conv2D(1, 3, padding="same")(images))
-    return _randomized(tf.keras.Model(images, x), seed)
+    return _randomized(keras.Model(images, x), seed)
 
 
 def _grouped_target() -> Target:
     """Three channels, and convolutions with this package's own gradients, grouped and not."""
-    tf.keras.utils.set_random_seed(0)
-    images = tf.keras.Input((24, 24, 3))
+    keras.utils.set_random_seed(0)
+    images = keras.Input((24, 24, 3))
     x = layers.Conv2D(8, 3, padding="same", use_bias=False)(layers.Rescaling(1 / 127.5, -1)(images))
     x = layers.ReLU()(layers.BatchNormalization()(x))
     x = InputGradientConv2D(8, 3, padding="same", groups=4, use_bias=False)(x)
     features = layers.ReLU()(layers.BatchNormalization()(x))
     logits = layers.Dense(7)(layers.GlobalAveragePooling2D()(features))
-    network = tf.keras.Model(images, {"features": features, "logits": logits})
+    network = keras.Model(images, {"features": features, "logits": logits})
     return Target(frozen_copy(_randomized(network)), name="grouped")
 
 
@@ -160,11 +161,11 @@ def test_grouped_convolutions_and_own_gradients_become_plain_operations(tmp_path
 
 
 def test_a_users_model_with_models_inside_is_folded_too(tmp_path):
-    backbone = tf.keras.Sequential(
-        [tf.keras.Input((20, 20, 3)), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()]
+    backbone = keras.Sequential(
+        [keras.Input((20, 20, 3)), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()]
     )
     tail = [layers.Conv2D(4, 3, groups=2), layers.GlobalMaxPooling2D(), layers.Dense(6, activation="softmax")]
-    model = tf.keras.Sequential([tf.keras.Input((20, 20, 3)), _randomized(backbone), *tail], name="users_own")
+    model = keras.Sequential([keras.Input((20, 20, 3)), _randomized(backbone), *tail], name="users_own")
     defense = Defense(None, load_target(model))
     exported = export(as_ensemble(defense, "users_own"), tmp_path / "users_own" / "1", "a test")
     images = _images(2, 20, 26, 3)
@@ -190,7 +191,7 @@ import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("hgd_tf", "tensorflow_addons", "cleverhans"):
+        if name.partition(".")[0] in ("hgd_tf", "tf_keras", "cleverhans"):
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocker())

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from hgd_tf.competition.entries import load_entries
 from hgd_tf.defenses import Defense, save_defense
@@ -17,6 +16,7 @@ from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.line_up import described_parts, load_parts, read_line_up, title
 from hgd_tf.denoisers import dunet, median
 from hgd_tf.errors import RunError
+from hgd_tf.stack import keras
 from hgd_tf.targets import TARGETS, load_target
 
 SUBMISSION = Path(__file__).parents[2] / "submission"
@@ -35,9 +35,9 @@ def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("line_up")
     target = load_target("mini_inception")
     save_defense(Defense(median(1), target), path / "saved")
-    images = tf.keras.Input((None, None, 1))
-    blur = tf.keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="ones", name="blur")
-    save_defense(Defense(tf.keras.Model(images, blur(images) / 9), target), path / "other")
+    images = keras.Input((None, None, 1))
+    blur = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="ones", name="blur")
+    save_defense(Defense(keras.Model(images, blur(images) / 9), target), path / "other")
     describe(path)
     return path
 
@@ -58,7 +58,7 @@ def test_a_description_gives_the_ensemble_of_its_flows(folder, images, monkeypat
     assert [flow.title for flow in ensemble.flows] == ["A->X", "A&B->X&Y", "Y"]
     assert [len(flow.targets) for flow in ensemble.flows] == [1, 2, 1]
     monkeypatch.chdir(folder)
-    one, other = (tf.keras.models.load_model(f"{name}/denoiser.keras", compile=False) for name in ("saved", "other"))
+    one, other = (keras.models.load_model(f"{name}/denoiser.keras", compile=False) for name in ("saved", "other"))
     x, y = load_target("mini_inception"), load_target("mini_resnet")
     expected = Ensemble([Flow([one], [x], "1"), Flow([one, other], [x, y], "2"), Flow([], [y], "3")])
     np.testing.assert_allclose(ensemble(images)["logits"], expected(images)["logits"], rtol=1e-5, atol=1e-5)

@@ -22,6 +22,7 @@ from hgd_tf.defenses.saving import SHIPPED, shipped_defenses
 from hgd_tf.defenses.ship import ship
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 
 IMAGENET = Path(__file__).parents[3] / "shared" / "imagenet"
@@ -35,7 +36,7 @@ every_defense = pytest.mark.parametrize("name", shipped_defenses())
 def run(tmp_path_factory):
     """A folder that a training run could have left."""
     folder = tmp_path_factory.mktemp("run")
-    tf.keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(0)
     save_defense(Defense(dunet(0.125, channels=1, block_size=2), load_target("mini_inception")), folder)
     config = {"experiment": {"photographs": "/home/somebody/imagenet/train", "seed": 3}, "width": 0.125}
     (folder / "config.json").write_text(json.dumps(config))
@@ -63,7 +64,7 @@ def test_a_shipped_defense_is_small_and_says_what_it_is(name):
 
 @every_defense
 def test_a_shipped_denoiser_holds_no_optimizer_and_loads_without_the_targets_weights(name):
-    denoiser = tf.keras.models.load_model(SHIPPED / name / "denoiser.keras", compile=False)
+    denoiser = keras.models.load_model(SHIPPED / name / "denoiser.keras", compile=False)
     assert denoiser.optimizer is None
     with zipfile.ZipFile(SHIPPED / name / "denoiser.keras") as file:
         assert {entry.compress_type for entry in file.infolist()} == {zipfile.ZIP_STORED}  # seeking is quick

@@ -11,6 +11,7 @@ from scipy.signal import correlate2d
 
 from hgd_tf.denoisers import DENOISERS, dunet, rescaled
 from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
+from hgd_tf.stack import keras
 
 SMALLEST = 1 / 64  # 1, 2, 4, 4 and 4 channels
 HALF_RANGE = 127.5
@@ -21,17 +22,17 @@ both = pytest.mark.parametrize("build", DENOISERS.values(), ids=DENOISERS.keys()
 both_names = pytest.mark.parametrize("name", DENOISERS)
 
 
-def layers_of(model: tf.keras.Model, kind: type) -> list:
+def layers_of(model: keras.Model, kind: type) -> list:
     return [layer for layer in model.layers if isinstance(layer, kind)]
 
 
-def with_random_weights(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
+def with_random_weights(model: keras.Model, seed: int = 0) -> keras.Model:
     """Weights and batch statistics far from their initial values, under which ReLUs neither die nor explode."""
     rng = np.random.default_rng(seed)
-    for layer in layers_of(model, tf.keras.layers.Conv2D):
+    for layer in layers_of(model, keras.layers.Conv2D):
         shape = layer.kernel.shape
         layer.set_weights([rng.normal(0.1, 1.0, shape) / np.sqrt(np.prod(shape[:3]))])
-    for layer in layers_of(model, tf.keras.layers.BatchNormalization):
+    for layer in layers_of(model, keras.layers.BatchNormalization):
         count = layer.gamma.shape[0]
         ranges = ((0.5, 1.5), (0.2, 1.0), (-0.5, 0.5), (0.3, 3.0))  # gamma, beta, moving mean, moving variance
         layer.set_weights([rng.uniform(low, high, count) for low, high in ranges])
@@ -39,13 +40,13 @@ def with_random_weights(model: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
 
 
 @functools.cache
-def small(name: str, channels: int = 3) -> tf.keras.Model:
+def small(name: str, channels: int = 3) -> keras.Model:
     """The smallest denoiser with random weights, one for all tests; they leave it as it is."""
     return with_random_weights(DENOISERS[name](SMALLEST, channels))
 
 
 @functools.cache
-def doubled(name: str) -> tf.keras.Model:
+def doubled(name: str) -> keras.Model:
     """`small` of 3 channels, built with output_scale 2."""
     model = DENOISERS[name](SMALLEST, output_scale=2.0)
     model.set_weights(small(name).get_weights())
@@ -53,13 +54,13 @@ def doubled(name: str) -> tf.keras.Model:
 
 
 @functools.cache
-def folded(name: str, channels: int = 3, **options) -> tf.keras.Model:
+def folded(name: str, channels: int = 3, **options) -> keras.Model:
     """The smallest denoiser of patches of 2x2 pixels with random weights."""
     return with_random_weights(DENOISERS[name](SMALLEST, channels, block_size=2, **options))
 
 
 @functools.cache
-def in_bfloat16(name: str, block_size: int = 1) -> tf.keras.Model:
+def in_bfloat16(name: str, block_size: int = 1) -> keras.Model:
     """`small` or `folded` of 3 channels, computed in bfloat16."""
     model = DENOISERS[name](SMALLEST, block_size=block_size, precision="bfloat16")
     model.set_weights((small if block_size == 1 else folded)(name).get_weights())
@@ -102,9 +103,9 @@ def interpolated(x: np.ndarray, position: float) -> np.ndarray:
 class NumpyDenoiser:
     """Figure 3 for one image, in float64, with a Keras denoiser's weights in the order of its forward pass."""
 
-    def __init__(self, model: tf.keras.Model, lateral: bool):
-        convolutions = layers_of(model, tf.keras.layers.Conv2D)
-        normalizations = layers_of(model, tf.keras.layers.BatchNormalization)
+    def __init__(self, model: keras.Model, lateral: bool):
+        convolutions = layers_of(model, keras.layers.Conv2D)
+        normalizations = layers_of(model, keras.layers.BatchNormalization)
         assert len(convolutions) - 1 == len(normalizations) == 25
         self.kernels = [layer.kernel.numpy().astype(np.float64) for layer in convolutions]
         self.statistics = [
@@ -181,7 +182,7 @@ def test_folded_denoiser_is_figure_3_on_the_folded_image(name, shape):
 def test_full_width_dunet_has_the_papers_channels_and_number_of_trainable_parameters():
     model = dunet()
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 11_033_984
-    filters = [layer.filters for layer in layers_of(model, tf.keras.layers.Conv2D)]
+    filters = [layer.filters for layer in layers_of(model, keras.layers.Conv2D)]
     feedforward = [64] * 2 + [128] * 3 + [256] * 9
     feedback = [256] * 6 + [128] * 3 + [64] * 2
     assert filters == feedforward + feedback + [3]
@@ -189,22 +190,22 @@ def test_full_width_dunet_has_the_papers_channels_and_number_of_trainable_parame
 
 def test_feedforward_output_sides_of_a_299_input_are_those_of_figure_3():
     model = small("dunet")
-    normalized = [layer.output for layer in layers_of(model, tf.keras.layers.ReLU)]
+    normalized = [layer.output for layer in layers_of(model, keras.layers.ReLU)]
     ends = np.cumsum([len(strides) for strides in FEEDFORWARD_STRIDES] + list(FEEDBACK_LENGTHS)) - 1
-    maps = tf.keras.Model(model.input, [normalized[end] for end in ends])(np.zeros((1, 299, 299, 3), np.float32))
+    maps = keras.Model(model.input, [normalized[end] for end in ends])(np.zeros((1, 299, 299, 3), np.float32))
     assert [tuple(m.shape[1:3]) for m in maps] == [(s, s) for s in (299, 150, 75, 38, 19, 38, 75, 150, 299)]
 
 
 @both_names
 def test_no_layer_has_a_bias(name):
     model = small(name)
-    assert not any(layer.use_bias for layer in layers_of(model, tf.keras.layers.Conv2D))
+    assert not any(layer.use_bias for layer in layers_of(model, keras.layers.Conv2D))
     assert not [weight.name for weight in model.weights if "bias" in weight.name]
 
 
 @both_names
 def test_batch_normalization_has_the_authors_epsilon_and_momentum(name):
-    normalizations = layers_of(small(name), tf.keras.layers.BatchNormalization)
+    normalizations = layers_of(small(name), keras.layers.BatchNormalization)
     assert len(normalizations) == 25
     assert {(layer.epsilon, layer.momentum) for layer in normalizations} == {(1e-5, 0.9)}
 
@@ -213,16 +214,16 @@ def test_head_is_not_zero_and_training_moves_the_running_mean_by_a_tenth():
     model = dunet(SMALLEST, 1)
     images = random_images(3, 20, 18, 1)
     assert np.abs(model.get_layer("head").kernel).max() > 0.1
-    first = layers_of(model, tf.keras.layers.Conv2D)[0]
-    mean = np.mean(tf.keras.Model(model.input, first.output)(images), axis=(0, 1, 2))
+    first = layers_of(model, keras.layers.Conv2D)[0]
+    mean = np.mean(keras.Model(model.input, first.output)(images), axis=(0, 1, 2))
     model(images, training=True)
-    moving_mean = layers_of(model, tf.keras.layers.BatchNormalization)[0].moving_mean
+    moving_mean = layers_of(model, keras.layers.BatchNormalization)[0].moving_mean
     assert np.abs(mean).max() > 1e-3
     np.testing.assert_allclose(moving_mean, 0.1 * mean, rtol=1e-4)
 
 
 def test_dae_is_dunet_without_lateral_connections():
-    counts = {name: len(layers_of(small(name), tf.keras.layers.Concatenate)) for name in DENOISERS}
+    counts = {name: len(layers_of(small(name), keras.layers.Concatenate)) for name in DENOISERS}
     assert counts == {"dunet": 4, "dae": 0}
     removed = 9 * (4 * 4 + 4 * 4 + 2 * 2 + 1 * 1)  # the laterals' share of each feedback block's first C
     assert small("dae").count_params() == small("dunet").count_params() - removed
@@ -230,7 +231,7 @@ def test_dae_is_dunet_without_lateral_connections():
 
 def test_width_multiplies_the_channels_but_the_images():
     for model, width in ((small("dunet"), SMALLEST), (dunet(0.25), 0.25)):
-        convolutions = layers_of(model, tf.keras.layers.Conv2D)
+        convolutions = layers_of(model, keras.layers.Conv2D)
         assert {layer.filters for layer in convolutions[:-1]} == {64 * width, 128 * width, 256 * width}
         assert convolutions[-1].filters == 3
 
@@ -257,8 +258,8 @@ def test_output_has_the_shape_of_a_299_input(name):
 
 def test_folding_pixels_leaves_the_first_level_a_quarter_of_the_positions():
     model = folded("dunet")
-    first, *_, head = layers_of(model, tf.keras.layers.Conv2D)
-    maps = tf.keras.Model(model.input, [first.output, head.output])(random_images(1, 64, 48, 3))
+    first, *_, head = layers_of(model, keras.layers.Conv2D)
+    maps = keras.Model(model.input, [first.output, head.output])(random_images(1, 64, 48, 3))
     assert [tuple(m.shape) for m in maps] == [(1, 32, 24, 1), (1, 32, 24, 12)]
 
 
@@ -285,7 +286,7 @@ def test_bfloat16_is_close_to_float32_with_the_same_weights(name, block_size):
 def test_bfloat16_computes_convolutions_in_it_and_keeps_float32_variables_and_images():
     model = in_bfloat16("dunet", 2)
     assert {weight.dtype for weight in model.weights} == {tf.float32}
-    assert {layer.output.dtype for layer in layers_of(model, tf.keras.layers.Conv2D)} == {tf.bfloat16}
+    assert {layer.output.dtype for layer in layers_of(model, keras.layers.Conv2D)} == {tf.bfloat16}
     assert (model.input.dtype, model.output.dtype) == (tf.float32, tf.float32)
 
 
@@ -343,7 +344,7 @@ def test_eager_equals_graph_for_unknown_batch_size_and_side(name):
 def test_saved_denoiser_is_loaded_equal(name, tmp_path):
     model, images = small(name), random_images(2, 19, 23, 3)
     model.save(tmp_path / "denoiser.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "denoiser.keras")
+    loaded = keras.models.load_model(tmp_path / "denoiser.keras")
     assert loaded.name == name
     np.testing.assert_allclose(loaded(images), model(images), rtol=1e-6, atol=1e-4)
 
@@ -352,9 +353,9 @@ def test_saved_denoiser_is_loaded_equal(name, tmp_path):
 def test_saved_folded_bfloat16_denoiser_is_loaded_equal(name, tmp_path):
     model, images = in_bfloat16(name, 2), random_images(2, 19, 23, 3)
     model.save(tmp_path / "denoiser.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "denoiser.keras")
+    loaded = keras.models.load_model(tmp_path / "denoiser.keras")
     np.testing.assert_allclose(loaded(images), model(images), rtol=1e-6, atol=1e-4)
-    convolutions = layers_of(loaded, tf.keras.layers.Conv2D)
+    convolutions = layers_of(loaded, keras.layers.Conv2D)
     assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
 
 
@@ -366,7 +367,7 @@ def test_rescaled_keeps_patches_and_precision():
 
 @both
 def test_statistics_momentum_is_that_of_every_normalization(build):
-    normalizations = layers_of(build(SMALLEST, statistics_momentum=0.98), tf.keras.layers.BatchNormalization)
+    normalizations = layers_of(build(SMALLEST, statistics_momentum=0.98), keras.layers.BatchNormalization)
     assert [layer.momentum for layer in normalizations] == [0.98] * 25
 
 
@@ -379,7 +380,7 @@ def test_rescaling_of_a_rescaled_denoiser_multiplies():
 def test_output_scale_is_saved(tmp_path):
     model, images = doubled("dunet"), random_images(2, 19, 23, 3)
     model.save(tmp_path / "denoiser.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "denoiser.keras")
+    loaded = keras.models.load_model(tmp_path / "denoiser.keras")
     np.testing.assert_allclose(loaded(images), model(images), rtol=1e-6, atol=1e-4)
 
 
@@ -392,7 +393,7 @@ def test_synchronized_normalization_has_the_same_weights_in_the_same_order(name)
     synchronized.set_weights(plain.get_weights())
     images = random_images(2, 19, 23, 3)
     np.testing.assert_allclose(synchronized(images), plain(images), rtol=1e-5, atol=1e-2)
-    normalizations = [layers_of(model, tf.keras.layers.BatchNormalization) for model in (plain, synchronized)]
+    normalizations = [layers_of(model, keras.layers.BatchNormalization) for model in (plain, synchronized)]
     assert [{layer.fused for layer in layers} for layers in normalizations] == [{True}, {False}]
 
 
@@ -455,7 +456,7 @@ def test_space_to_depth_folds_patches_and_depth_to_space_unfolds_them(size, bloc
 def test_folding_layers_keep_their_block_size_and_know_their_channels():
     for kind in (SpaceToDepth, DepthToSpaceLike):
         assert kind.from_config(kind(3, name="fold").get_config()).block_size == 3
-    images = tf.keras.Input((None, None, 2))
+    images = keras.Input((None, None, 2))
     folded = SpaceToDepth(3)(images)
     assert folded.shape[-1] == 18
     assert DepthToSpaceLike(3)([folded, images]).shape[-1] == 2
@@ -479,7 +480,7 @@ def test_upsample_like_of_the_same_size_is_the_identity():
 
 
 def test_upsample_like_knows_its_output_shape():
-    x, reference = tf.keras.Input((None, None, 3)), tf.keras.Input((7, None, 5))
+    x, reference = keras.Input((None, None, 3)), keras.Input((7, None, 5))
     assert UpsampleLike().compute_output_shape([x.shape, reference.shape]) == (None, 7, None, 3)
 
 

@@ -8,6 +8,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from hgd_tf.denoisers import gaussian, median
+from hgd_tf.stack import keras
 
 FILTERS = {"median": median, "gaussian": gaussian}
 every_filter = pytest.mark.parametrize("name", FILTERS)
@@ -87,7 +88,7 @@ def test_filter_has_no_weights_and_keeps_the_shape(name):
     assert model(random_images(3, 17, 28, 1)).shape == (3, 17, 28, 1)
 
 
-def input_gradient(model: tf.keras.Model, images: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def input_gradient(model: keras.Model, images: np.ndarray, weights: np.ndarray) -> np.ndarray:
     images = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -125,6 +126,6 @@ def test_eager_equals_graph_for_unknown_batch_size_and_side(name):
 def test_saved_filter_is_loaded_equal(model, tmp_path):
     images = random_images(2, 14, 13, 1)
     model.save(tmp_path / "filter.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "filter.keras")
+    loaded = keras.models.load_model(tmp_path / "filter.keras")
     np.testing.assert_array_equal(loaded(images), model(images))
     assert loaded.name == model.name

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from hgd_tf import evaluation
 from hgd_tf.data import load_fashion_mnist
@@ -19,6 +18,7 @@ from hgd_tf.denoisers import median
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation.described_table import evaluate_table, read_table
 from hgd_tf.files import write_json
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.training.config import ExperimentConfig, TrainConfig
 from hgd_tf.training.run_directory import RESULTS_JSON, open_run
@@ -56,11 +56,11 @@ def describe(folder: Path, **changes) -> Path:
     return path
 
 
-def blurring() -> tf.keras.Model:
+def blurring() -> keras.Model:
     """A denoiser of some other weights than a filter's."""
-    images = tf.keras.Input((None, None, 1))
-    blur = tf.keras.layers.Conv2D(1, 5, padding="same", kernel_initializer="ones")
-    return tf.keras.Model(images, blur(images) / 25)
+    images = keras.Input((None, None, 1))
+    blur = keras.layers.Conv2D(1, 5, padding="same", kernel_initializer="ones")
+    return keras.Model(images, blur(images) / 25)
 
 
 class Workplace(NamedTuple):
@@ -249,9 +249,9 @@ def test_what_does_not_fit_is_an_error_before_anything_is_crafted(tmp_path, name
 
 
 def test_a_row_that_does_not_fit_the_images_is_named(tmp_path, monkeypatch):
-    images = tf.keras.Input((20, 20, 3))
-    logits = tf.keras.layers.Dense(4)(tf.keras.layers.Flatten()(images))
-    other = Ensemble([Flow([median(3)], [load_target(tf.keras.Model(images, logits))], "colour")])
+    images = keras.Input((20, 20, 3))
+    logits = keras.layers.Dense(4)(keras.layers.Flatten()(images))
+    other = Ensemble([Flow([median(3)], [load_target(keras.Model(images, logits))], "colour")])
     monkeypatch.setattr(evaluation.described_table.DescribedTable, "load_rows", lambda table: {"colour": other})
     with pytest.raises(
         RunError,

@@ -24,6 +24,7 @@ from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import compare, evaluate
 from hgd_tf.files import write_json
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.training.config import ExperimentConfig, TrainConfig
 from hgd_tf.training.experiment import Experiment, load_experiment
@@ -307,9 +308,9 @@ def test_the_table_says_what_it_was_measured_on(results):
 def small(tmp_path_factory) -> ExperimentConfig:
     """A tiny classifier in a file; it is ensemble and hold-out too, so that one compiled attack serves all sets."""
     path = tmp_path_factory.mktemp("target") / "tiny.keras"
-    images = tf.keras.Input((28, 28, 1))
-    x = tf.keras.layers.Conv2D(4, 3, strides=4, activation="relu", kernel_initializer="random_normal")(images)
-    tf.keras.Model(images, tf.keras.layers.Dense(10)(tf.keras.layers.Flatten()(x))).save(path)
+    images = keras.Input((28, 28, 1))
+    x = keras.layers.Conv2D(4, 3, strides=4, activation="relu", kernel_initializer="random_normal")(images)
+    keras.Model(images, keras.layers.Dense(10)(keras.layers.Flatten()(x))).save(path)
     return ExperimentConfig(
         target=str(path),
         input_range=(-1, 1),
@@ -321,10 +322,10 @@ def small(tmp_path_factory) -> ExperimentConfig:
     )
 
 
-def _denoiser() -> tf.keras.Model:
-    images = tf.keras.Input((None, None, 1))
-    noise = tf.keras.layers.Conv2D(1, 3, padding="same")(images)
-    return tf.keras.Model(images, AddNoise(scale=0.1)([images, noise]))
+def _denoiser() -> keras.Model:
+    images = keras.Input((None, None, 1))
+    noise = keras.layers.Conv2D(1, 3, padding="same")(images)
+    return keras.Model(images, AddNoise(scale=0.1)([images, noise]))
 
 
 def _run(path: Path, experiment: ExperimentConfig, **config) -> Path:

@@ -10,19 +10,20 @@ import tensorflow as tf
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.denoisers import dunet, gaussian, median
 from hgd_tf.evaluation.flops import float_operations, gflop_per_image
+from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target
 from hgd_tf.targets.convolution import InputGradientConv2D, InputGradientDepthwiseConv2D
 from hgd_tf.targets.freezing import frozen_copy
 from hgd_tf.targets.loading import build_target
 
-layers = tf.keras.layers
+layers = keras.layers
 
 
 def image(size: int, channels: int) -> tf.TensorSpec:
     return tf.TensorSpec((1, size, size, channels), tf.float32)
 
 
-def in_layers(network: tf.keras.Model) -> int:
+def in_layers(network: keras.Model) -> int:
     """Of the convolutions and matrix products of a network of fixed size: 2 a weight and position."""
     total = 0
     for layer in network.layers:
@@ -52,8 +53,8 @@ CONVOLUTIONS = {
 def test_one_convolution_is_that_by_hand(name, bias):
     layer, positions, products = CONVOLUTIONS[name]
     one = type(layer).from_config({**layer.get_config(), "use_bias": bias})
-    images = tf.keras.Input((10, 10, 8))
-    model = tf.keras.Model(images, one(images))
+    images = keras.Input((10, 10, 8))
+    model = keras.Model(images, one(images))
     sums = positions * model.output_shape[-1] if bias else 0
     assert float_operations(model, image(10, 8)) == 2 * positions * products + sums
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from hgd_tf.evaluation import gaussian_noise_like, perturbation_levels
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 
 
@@ -35,7 +35,7 @@ def test_levels_are_the_papers_by_hand(images, target):
 
 def test_every_convolution_has_a_level_in_the_order_of_the_forward_pass(images, target):
     levels = perturbation_levels(target, *images)
-    convolutions = [layer.name for layer in target.network.layers if isinstance(layer, tf.keras.layers.Conv2D)]
+    convolutions = [layer.name for layer in target.network.layers if isinstance(layer, keras.layers.Conv2D)]
     assert list(levels) == ["image", *convolutions, "logits"]
     assert len(convolutions) > 5
     assert all(level > 0 for level in levels.values())

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
 from hgd_tf.guidance import GUIDANCES, Batch, GuidedDenoiser
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 
 ATTACKS = ("fgsm", "ifgsm4", "unused")
@@ -44,7 +45,7 @@ class Spy:
         return self.target(images)
 
 
-class RecordingSGD(tf.keras.optimizers.SGD):
+class RecordingSGD(keras.optimizers.SGD):
     """Remembers the gradients that it is given, with their variables."""
 
     def compute_gradients(self, loss, var_list, tape=None):
@@ -52,14 +53,14 @@ class RecordingSGD(tf.keras.optimizers.SGD):
         return self.recorded
 
 
-def small_denoiser(seed: int = 0) -> tf.keras.Model:
+def small_denoiser(seed: int = 0) -> keras.Model:
     """Two convolutions and a batch normalization: quick where it only matters that there is a denoiser."""
-    tf.keras.utils.set_random_seed(seed)
-    images = tf.keras.Input((None, None, 1))
-    x = tf.keras.layers.Conv2D(3, 3, padding="same")(tf.keras.layers.Rescaling(1 / 255)(images))
-    x = tf.keras.layers.ReLU()(tf.keras.layers.BatchNormalization()(x))
-    noise = tf.keras.layers.Rescaling(100.0)(tf.keras.layers.Conv2D(1, 3, padding="same")(x))
-    return tf.keras.Model(images, tf.keras.layers.Add()([images, noise]))
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((None, None, 1))
+    x = keras.layers.Conv2D(3, 3, padding="same")(keras.layers.Rescaling(1 / 255)(images))
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    noise = keras.layers.Rescaling(100.0)(keras.layers.Conv2D(1, 3, padding="same")(x))
+    return keras.Model(images, keras.layers.Add()([images, noise]))
 
 
 def batch_of(count: int, first: int = 0) -> Batch:
@@ -73,9 +74,9 @@ def batch_of(count: int, first: int = 0) -> Batch:
     return Batch(*(tf.constant(array) for array in (attacked, clean, labels[chosen], attack)))
 
 
-def compiled(denoiser, target, guidance: str, optimizer: Optional[tf.keras.optimizers.Optimizer] = None):
+def compiled(denoiser, target, guidance: str, optimizer: Optional[keras.optimizers.Optimizer] = None):
     model = GuidedDenoiser(denoiser, target, GUIDANCES[guidance], ATTACKS)
-    model.compile(optimizer or tf.keras.optimizers.Adam(0.01))
+    model.compile(optimizer or keras.optimizers.Adam(0.01))
     return model
 
 
@@ -147,7 +148,7 @@ def test_test_step_loss_is_the_papers_over_uneven_batches(guidance, target):
 
 def test_the_denoiser_is_trained_in_training_mode_and_tested_in_inference_mode(target):
     denoiser, batch = small_denoiser(), batch_of(6)
-    model = compiled(denoiser, target, "pixel", tf.keras.optimizers.SGD(0.0))
+    model = compiled(denoiser, target, "pixel", keras.optimizers.SGD(0.0))
     modes = {
         training: loss_by_hand("pixel", target, denoiser(batch.attacked, training=training), batch)
         for training in (False, True)
@@ -166,7 +167,7 @@ def test_frozen_statistics_are_used_and_kept_in_training(target):
     statistics = [variable.numpy() for variable in denoiser.non_trainable_variables]
     expected = loss_by_hand("pixel", target, denoiser(batch.attacked, training=False), batch)
     model = GuidedDenoiser(denoiser, target, GUIDANCES["pixel"], ATTACKS, frozen_statistics=True)
-    model.compile(tf.keras.optimizers.SGD(0.1))
+    model.compile(keras.optimizers.SGD(0.1))
     gamma = denoiser.trainable_variables[2].numpy()
     assert float(model.train_step(batch)["loss"]) == pytest.approx(expected, rel=1e-5)
     assert np.any(denoiser.trainable_variables[2].numpy() != gamma)
@@ -181,7 +182,7 @@ def test_a_step_follows_the_gradient_of_that_loss(guidance, target):
     with tf.GradientTape() as tape:
         loss = total_by_hand(guidance, target, denoiser(batch.attacked, training=True), batch)
     gradients = tape.gradient(loss, denoiser.trainable_variables)
-    compiled(denoiser, target, guidance, tf.keras.optimizers.SGD(rate)).train_step(batch)
+    compiled(denoiser, target, guidance, keras.optimizers.SGD(rate)).train_step(batch)
     largest = max(float(tf.reduce_max(tf.abs(gradient))) for gradient in gradients)
     assert largest > 1e-3
     for variable, old, gradient in zip(denoiser.trainable_variables, before, gradients):
@@ -204,7 +205,7 @@ def test_training_never_changes_the_target_but_the_denoiser(guidance, target):
     assert all(changed)
 
 
-def moving_statistics(model: tf.keras.Model) -> list[tf.Variable]:
+def moving_statistics(model: keras.Model) -> list[tf.Variable]:
     return [variable for variable in model.non_trainable_variables if "moving" in variable.name]
 
 
@@ -225,7 +226,7 @@ def test_a_training_step_asks_the_target_no_more_than_is_compared(guidance, expe
 def test_a_guide_answers_in_training_and_the_target_in_validation(target):
     spies, batch = (Spy(target), Spy(target)), batch_of(4)
     model = GuidedDenoiser(small_denoiser(), spies[0], GUIDANCES["logits"], ATTACKS, guide=spies[1])
-    model.compile(tf.keras.optimizers.Adam(0.01))
+    model.compile(keras.optimizers.Adam(0.01))
     model.train_step(batch)
     assert [len(spy.seen) for spy in spies] == [0, 2]
     model.test_step(batch)

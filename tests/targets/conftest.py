@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
+
+from hgd_tf.stack import keras
 
 
-def _randomize(network: tf.keras.Model, seed: int = 0) -> tf.keras.Model:
+def _randomize(network: keras.Model, seed: int = 0) -> keras.Model:
     """Weights that keep activations of one size through many layers, with batch statistics that matter."""
     generator = np.random.default_rng(seed)
     draws = {

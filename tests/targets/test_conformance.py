@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets import TARGETS, Target, build_target
 from hgd_tf.targets.freezing import frozen_copy
 
-tf_layers = tf.keras.layers
+tf_layers = keras.layers
 
 
 class Expected(NamedTuple):
@@ -80,12 +81,12 @@ def name(request) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _network(name: str, randomize) -> tf.keras.Model:
+def _network(name: str, randomize) -> keras.Model:
     return randomize(build_target(name))
 
 
 @pytest.fixture
-def network(name, randomize) -> tf.keras.Model:
+def network(name, randomize) -> keras.Model:
     return _network(name, randomize)
 
 
@@ -206,7 +207,7 @@ def test_a_size_that_is_too_small_is_named(name):
 
 def test_saved_and_loaded_it_answers_the_same(name, network, tmp_path):
     network.save(tmp_path / f"{name}.keras")
-    loaded = tf.keras.models.load_model(tmp_path / f"{name}.keras", compile=False)
+    loaded = keras.models.load_model(tmp_path / f"{name}.keras", compile=False)
     images = tf.cast(_images(name, 1), tf.float32)
     expected, received = network(images, training=False), loaded(images, training=False)
     assert set(received) == set(expected)

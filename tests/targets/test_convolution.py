@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hgd_tf.stack import keras
 from hgd_tf.targets.convolution import (
     InputGradientConv2D,
     InputGradientDepthwiseConv2D,
@@ -56,19 +57,19 @@ def test_values_and_gradients_are_the_dense_convolutions(stride, padding, side, 
 @pytest.mark.parametrize("normalized", [False, True], ids=["bias", "batch normalization"])
 def test_compiled_with_what_follows_it_answers_as_alone(normalized, relative_error):
     """TensorFlow would fuse these, and its fused kernel has no groups."""
-    images = tf.keras.Input((8, 8, 6))
+    images = keras.Input((8, 8, 6))
     x = InputGradientConv2D(8, 3, padding="same", groups=2, use_bias=not normalized, bias_initializer="ones")(images)
-    x = tf.keras.layers.BatchNormalization()(x) if normalized else x
-    model = tf.keras.Model(images, tf.keras.layers.ReLU()(x))
+    x = keras.layers.BatchNormalization()(x) if normalized else x
+    model = keras.Model(images, keras.layers.ReLU()(x))
     inputs = tf.random.stateless_normal((2, 8, 8, 6), (0, 0))
     assert relative_error(tf.function(model)(inputs, training=False), model(inputs, training=False)) < 1e-5
 
 
 def test_the_layer_keeps_kernel_bias_and_groups_through_saving(tmp_path):
-    images = tf.keras.Input((8, 8, 6))
-    model = tf.keras.Model(images, InputGradientConv2D(4, 3, padding="same", groups=2, bias_initializer="ones")(images))
+    images = keras.Input((8, 8, 6))
+    model = keras.Model(images, InputGradientConv2D(4, 3, padding="same", groups=2, bias_initializer="ones")(images))
     model.save(tmp_path / "grouped.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "grouped.keras")
+    loaded = keras.models.load_model(tmp_path / "grouped.keras")
     assert [weight.shape for weight in loaded.get_weights()] == [(3, 3, 3, 4), (4,)]
     inputs = np.random.default_rng(0).normal(size=(2, 8, 8, 6)).astype(np.float32)
     dense = tf.nn.conv2d(inputs, _dense_kernel(model.get_weights()[0], 2), 1, "SAME") + 1.0
@@ -109,19 +110,19 @@ def test_depthwise_values_and_input_gradients_are_tensorflows(stride, kernel, pa
 @pytest.mark.parametrize("stride, padding", [(1, "same"), (2, "same"), (2, "valid")])
 def test_the_depthwise_layer_is_keras_own(stride, padding, tmp_path, relative_error):
     """Compiled, with a bias, for any batch size, and after saving."""
-    images = tf.keras.Input((9, 10, 4))
+    images = keras.Input((9, 10, 4))
     options = {"strides": stride, "padding": padding, "bias_initializer": "ones"}
-    layers = (InputGradientDepthwiseConv2D(3, **options), tf.keras.layers.DepthwiseConv2D(3, **options))
-    ours, keras = (tf.keras.Model(images, layer(images)) for layer in layers)
-    keras.set_weights(ours.get_weights())
+    layers = (InputGradientDepthwiseConv2D(3, **options), keras.layers.DepthwiseConv2D(3, **options))
+    ours, reference = (keras.Model(images, layer(images)) for layer in layers)
+    reference.set_weights(ours.get_weights())
     ours.save(tmp_path / "depthwise.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "depthwise.keras")
+    loaded = keras.models.load_model(tmp_path / "depthwise.keras")
     assert isinstance(loaded.layers[-1], InputGradientDepthwiseConv2D)
     inputs = tf.random.stateless_normal((3, 9, 10, 4), (0, 0))
 
     @tf.function(input_signature=[tf.TensorSpec((None, 9, 10, 4), tf.float32)])
     def answers(x):
-        outputs = [model(x) for model in (ours, keras, loaded)]
+        outputs = [model(x) for model in (ours, reference, loaded)]
         return outputs, [tf.gradients(tf.sin(output), x)[0] for output in outputs[:2]]
 
     outputs, gradients = answers(inputs)

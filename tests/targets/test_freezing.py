@@ -7,16 +7,17 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.data import load_fashion_mnist
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.targets.convolution import InputGradientConv2D, InputGradientDepthwiseConv2D
 from hgd_tf.targets.freezing import bfloat16_copy, frozen_copy
 
-layers = tf.keras.layers
+layers = keras.layers
 
 
-def _network() -> tf.keras.Model:
+def _network() -> keras.Model:
     """Every case: with and without bias and scale, depthwise, grouped, and three that cannot be folded."""
-    images = tf.keras.Input((12, 12, 4))
+    images = keras.Input((12, 12, 4))
     x = layers.BatchNormalization(name="first")(images)  # no convolution before it
     x = layers.Conv2D(8, 3, use_bias=False, name="plain")(x)
     x = layers.BatchNormalization(name="plain_norm")(x)
@@ -32,7 +33,7 @@ def _network() -> tf.keras.Model:
     features = layers.Add()([shared, layers.BatchNormalization(name="shared_norm")(shared)])
     response = layers.Conv2D(8, 1, name="response")(features)
     logits = layers.GlobalAveragePooling2D()(layers.BatchNormalization(name="response_norm")(response))
-    return tf.keras.Model(images, {"features": response, "logits": logits})
+    return keras.Model(images, {"features": response, "logits": logits})
 
 
 def test_answers_and_gradients_stay(randomize, relative_error):
@@ -62,9 +63,9 @@ def test_only_what_follows_a_lone_convolution_is_folded(randomize):
 
 
 def test_a_fold_is_by_hand():
-    images = tf.keras.Input((1, 1, 1))
+    images = keras.Input((1, 1, 1))
     x = layers.Conv2D(1, 1, name="conv")(images)
-    network = tf.keras.Model(images, layers.BatchNormalization(epsilon=0.0, name="norm")(x))
+    network = keras.Model(images, layers.BatchNormalization(epsilon=0.0, name="norm")(x))
     network.get_layer("conv").set_weights([np.full((1, 1, 1, 1), 6.0), np.array([5.0])])
     network.get_layer("norm").set_weights([np.array([2.0]), np.array([3.0]), np.array([1.0]), np.array([4.0])])
     kernel, bias = frozen_copy(network).get_layer("conv").get_weights()
@@ -112,11 +113,11 @@ def test_a_copy_computes_every_layer_in_bfloat16_with_the_same_weights(randomize
         np.testing.assert_array_equal(weight, old)
 
 
-def _depthwise(**options) -> tf.keras.Model:
-    images = tf.keras.Input((12, 11, 4))
+def _depthwise(**options) -> keras.Model:
+    images = keras.Input((12, 11, 4))
     features = layers.DepthwiseConv2D(5, strides=2, padding="same", name="depthwise", **options)(images)
     logits = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 1)(features))
-    return tf.keras.Model(images, {"features": features, "logits": logits})
+    return keras.Model(images, {"features": features, "logits": logits})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from hgd_tf.checkpoints.names import SLIM, slots
 from hgd_tf.errors import CheckpointError, TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets import TARGETS, build_target, load_target
 from hgd_tf.targets.published import find_published, load_published, missing_message
 
@@ -109,9 +110,9 @@ def test_a_truncated_converted_file_is_named(converted, tmp_path, kept):
 def test_a_converted_file_runs_nothing(tmp_path):
     """Keras' files can hold Python code, which loading would run."""
     victim = tmp_path / "victim"
-    images = tf.keras.Input((224, 224, 3))
+    images = keras.Input((224, 224, 3))
     code = eval(f"lambda x: (open({str(victim)!r}, 'w').close(), x)[1]")
-    model = tf.keras.Model(images, tf.keras.layers.Lambda(code)(images))
+    model = keras.Model(images, keras.layers.Lambda(code)(images))
     model.save(tmp_path / "efficientnet_lite0.keras")
     victim.unlink(missing_ok=True)
     with pytest.raises(CheckpointError, match=r"efficientnet_lite0\.keras is truncated or no model.*[Ll]ambda"):

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets import TARGETS, Target, load_target
 
-layers = tf.keras.layers
+layers = keras.layers
 SIZE, CHANNELS, CLASSES = 12, 3, 4
 
 
@@ -33,25 +34,25 @@ HEADS = {
 }
 
 
-def _functional(head=HEADS["logits"], size=SIZE, inputs=None) -> tf.keras.Model:
-    images = tf.keras.Input((size, size, CHANNELS)) if inputs is None else inputs
+def _functional(head=HEADS["logits"], size=SIZE, inputs=None) -> keras.Model:
+    images = keras.Input((size, size, CHANNELS)) if inputs is None else inputs
     x = layers.GlobalAveragePooling2D(name="pooled")(_convolution()(images))
     for layer in head():
         x = layer(x)
-    return tf.keras.Model(images, x, name="own")
+    return keras.Model(images, x, name="own")
 
 
-def _sequential(head=HEADS["logits"]) -> tf.keras.Model:
-    trunk = [tf.keras.Input((SIZE, SIZE, CHANNELS)), _convolution(), layers.GlobalAveragePooling2D(name="pooled")]
-    return tf.keras.Sequential([*trunk, *head()], name="own")
+def _sequential(head=HEADS["logits"]) -> keras.Model:
+    trunk = [keras.Input((SIZE, SIZE, CHANNELS)), _convolution(), layers.GlobalAveragePooling2D(name="pooled")]
+    return keras.Sequential([*trunk, *head()], name="own")
 
 
 def _images(count: int = 6, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (count, size, size, CHANNELS)).astype(np.float32)
 
 
-def _output(model: tf.keras.Model, layer: str, inputs) -> np.ndarray:
-    return tf.keras.Model(model.input, model.get_layer(layer).output)(inputs).numpy()
+def _output(model: keras.Model, layer: str, inputs) -> np.ndarray:
+    return keras.Model(model.input, model.get_layer(layer).output)(inputs).numpy()
 
 
 def _softmax(logits) -> np.ndarray:
@@ -77,7 +78,7 @@ def test_softmax_of_the_logits_is_the_models_probabilities(head):
 
 
 def test_a_softmax_inside_a_nested_head_is_found_or_refused():
-    model = _functional(lambda: [tf.keras.Sequential([_scores("softmax")])])
+    model = _functional(lambda: [keras.Sequential([_scores("softmax")])])
     try:
         target = load_target(model, feature_layer="conv", input_range=(0, 1))
     except TargetError:
@@ -108,9 +109,9 @@ def test_features_are_the_named_layers_output(build):
 
 
 def test_a_pretrained_model_inside_can_be_the_feature_layer():
-    inside = tf.keras.Input((SIZE, SIZE, CHANNELS))
-    base = tf.keras.Model(inside, _convolution()(inside), name="base")
-    model = tf.keras.Sequential([base, layers.GlobalAveragePooling2D(), _scores()])
+    inside = keras.Input((SIZE, SIZE, CHANNELS))
+    base = keras.Model(inside, _convolution()(inside), name="base")
+    model = keras.Sequential([base, layers.GlobalAveragePooling2D(), _scores()])
     target = load_target(model, feature_layer="base")
     outputs = target(_images())
     np.testing.assert_allclose(outputs["features"], base(_images()), rtol=1e-5, atol=1e-4)
@@ -135,10 +136,10 @@ def test_images_of_other_sizes_are_resized():
 
 
 def test_moving_statistics_do_not_move():
-    images = tf.keras.Input((SIZE, SIZE, CHANNELS))
+    images = keras.Input((SIZE, SIZE, CHANNELS))
     x = layers.BatchNormalization(name="normalization")(_convolution()(images))
     x = layers.Dropout(0.5)(x)
-    model = tf.keras.Model(images, _scores()(layers.GlobalAveragePooling2D()(x)))
+    model = keras.Model(images, _scores()(layers.GlobalAveragePooling2D()(x)))
     target = load_target(model, feature_layer="normalization")
     before = [weight.tobytes() for weight in model.get_weights()]
     expected = target(_images())["logits"].numpy()
@@ -170,8 +171,8 @@ def test_a_saved_model_loads_from_its_path(tmp_path, form):
             np.testing.assert_allclose(loaded[key], in_memory[key], rtol=1e-5, atol=1e-6)
 
 
-def _of_open_size() -> tf.keras.Model:
-    return _functional(inputs=tf.keras.Input((None, None, CHANNELS)))
+def _of_open_size() -> keras.Model:
+    return _functional(inputs=keras.Input((None, None, CHANNELS)))
 
 
 def test_an_open_input_size_must_be_said():
@@ -211,34 +212,34 @@ def test_a_feature_layer_without_maps_is_refused():
 
 def test_two_outputs_are_refused():
     model = _functional()
-    two = tf.keras.Model(model.input, [model.output, model.get_layer("pooled").output], name="two")
+    two = keras.Model(model.input, [model.output, model.get_layer("pooled").output], name="two")
     with pytest.raises(TargetError, match="two: expected one output"):
         load_target(two, feature_layer="conv")
 
 
 def test_two_inputs_are_refused():
     model = _functional()
-    other = tf.keras.Input((CLASSES,))
-    two = tf.keras.Model([model.input, other], layers.Add(name="sum")([model.output, other]), name="two")
+    other = keras.Input((CLASSES,))
+    two = keras.Model([model.input, other], layers.Add(name="sum")([model.output, other]), name="two")
     with pytest.raises(TargetError, match="two: expected one input"):
         load_target(two, feature_layer="conv")
 
 
 def test_an_output_map_is_refused():
-    images = tf.keras.Input((SIZE, SIZE, CHANNELS))
-    model = tf.keras.Model(images, _convolution()(images), name="maps")
+    images = keras.Input((SIZE, SIZE, CHANNELS))
+    model = keras.Model(images, _convolution()(images), name="maps")
     with pytest.raises(TargetError, match=r"maps: expected one output of shape \(N, classes\)"):
         load_target(model, feature_layer="conv")
 
 
 def test_a_non_square_input_is_refused():
-    model = _functional(inputs=tf.keras.Input((SIZE, SIZE + 2, CHANNELS)))
+    model = _functional(inputs=keras.Input((SIZE, SIZE + 2, CHANNELS)))
     with pytest.raises(TargetError, match=r"own: expected square.*\(None, 12, 14, 3\)"):
         load_target(model, feature_layer="conv")
 
 
 def test_a_model_that_was_never_built_is_refused():
-    model = tf.keras.Sequential([_convolution(), layers.Flatten(), _scores()], name="unbuilt")
+    model = keras.Sequential([_convolution(), layers.Flatten(), _scores()], name="unbuilt")
     with pytest.raises(TargetError, match="unbuilt"):
         load_target(model, feature_layer="conv")
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data.fashion_mnist import LabeledImages
 from hgd_tf.errors import RunError
+from hgd_tf.stack import keras
 from hgd_tf.training.callbacks import (
     AveragedWeights,
     BestDenoiser,
@@ -25,11 +26,11 @@ from hgd_tf.training.callbacks import (
 from hgd_tf.training.clock import Clock
 
 
-def network(seed: int) -> tf.keras.Model:
+def network(seed: int) -> keras.Model:
     """Has batch normalization, so that there are variables that no optimizer knows."""
-    tf.keras.utils.set_random_seed(seed)
-    layers = tf.keras.layers
-    return tf.keras.Sequential([layers.Conv2D(2, 3, input_shape=(6, 6, 1)), layers.BatchNormalization()])
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    return keras.Sequential([layers.Conv2D(2, 3, input_shape=(6, 6, 1)), layers.BatchNormalization()])
 
 
 class Run:
@@ -38,10 +39,10 @@ class Run:
     def __init__(self, folder, seed: int = 0):
         folder.mkdir(exist_ok=True)
         self.model = network(seed)
-        self.model.compile(tf.keras.optimizers.Adam(0.25), "mae")
+        self.model.compile(keras.optimizers.Adam(0.25), "mae")
         self.model.optimizer.build(self.model.trainable_variables)
-        self.plateau = tf.keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=1)
-        self.stopping = tf.keras.callbacks.EarlyStopping(patience=3)
+        self.plateau = keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=1)
+        self.stopping = keras.callbacks.EarlyStopping(patience=3)
         self.best = BestDenoiser(lambda: None)
         self.others = [self.plateau, self.stopping, self.best]
         tracked = tf.train.Checkpoint(denoiser=self.model, optimizer=self.model.optimizer)
@@ -217,7 +218,7 @@ def test_a_damaged_state_is_an_error_that_names_the_folder(tmp_path, damage):
 def test_the_state_of_another_network_is_an_error(tmp_path):
     started(tmp_path, [3.0])
     run = Run(tmp_path)
-    other = tf.keras.Sequential([tf.keras.layers.Conv2D(5, 3, input_shape=(6, 6, 1))])
+    other = keras.Sequential([keras.layers.Conv2D(5, 3, input_shape=(6, 6, 1))])
     run.state.tracked = tf.train.Checkpoint(denoiser=other, optimizer=run.model.optimizer)
     with pytest.raises(RunError, match="damaged"):
         run.state.restore()
@@ -274,7 +275,7 @@ def written_images(folder):
 
 def rate_at(callback, iterations: int) -> float:
     """The learning rate of the step after so many."""
-    optimizer = tf.keras.optimizers.SGD(9.0)
+    optimizer = keras.optimizers.SGD(9.0)
     optimizer.iterations.assign(iterations)
     callback.set_model(SimpleNamespace(optimizer=optimizer))
     callback.on_train_batch_begin(0)
@@ -308,7 +309,7 @@ def test_the_cosine_without_a_warm_up_falls_from_the_start(iterations):
     assert rate_at(CosineSchedule(0.5, steps=100, warmup_steps=0), iterations) == pytest.approx(expected, abs=1e-6)
 
 
-class Watch(tf.keras.callbacks.Callback):
+class Watch(keras.callbacks.Callback):
     """Keeps the trainable weights after each step and at the end of each epoch."""
 
     def __init__(self):
@@ -325,7 +326,7 @@ class Watch(tf.keras.callbacks.Callback):
         self.epochs.append(self.weights())
 
 
-class Wrapped(tf.keras.Model):
+class Wrapped(keras.Model):
     """A denoiser inside a trainer."""
 
     def __init__(self, denoiser):
@@ -347,7 +348,7 @@ def test_averaged_weights_are_validated_and_the_last_ones_trained_on():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(6, 6, 6, 1)).astype(np.float32), rng.normal(size=(6, 4, 4, 2)).astype(np.float32)
     model, before, after = Wrapped(network(0)), Watch(), Watch()
-    model.compile(tf.keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.75), "mse")
+    model.compile(keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.75), "mse")
     first = [variable.numpy() for variable in model.denoiser.trainable_variables]
     saved = []
     best = BestDenoiser(lambda: saved.append(before.weights()))
@@ -373,14 +374,14 @@ def test_averaged_weights_are_validated_and_the_last_ones_trained_on():
 
 def test_averaged_weights_are_validated_with_the_statistics_that_are_given():
     """The callbacks before see them; training goes on with its own."""
-    denoiser = tf.keras.Sequential([tf.keras.layers.BatchNormalization(momentum=0.5, input_shape=(3,))])
+    denoiser = keras.Sequential([keras.layers.BatchNormalization(momentum=0.5, input_shape=(3,))])
     model = Wrapped(denoiser)
-    model.compile(tf.keras.optimizers.Adam(0.1, use_ema=True), "mse")
+    model.compile(keras.optimizers.Adam(0.1, use_ema=True), "mse")
     x = np.random.default_rng(0).normal(5, 2, (8, 3)).astype(np.float32)
     given = [np.full(3, 7.0, np.float32), np.full(3, 4.0, np.float32)]
     seen = []
 
-    class Before(tf.keras.callbacks.Callback):
+    class Before(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             seen.append([epoch, *(variable.numpy() for variable in denoiser.non_trainable_variables)])
 

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from hgd_tf.attacks import TRAINING_RECIPES, Roles
 from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS
@@ -15,6 +14,7 @@ from hgd_tf.crafting.job import CraftConfig, load_plan
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.data.images import write_image
 from hgd_tf.errors import DataError, TargetError
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.training import ExperimentConfig, TrainConfig
 from hgd_tf.training.experiment import labeled_by, load_experiment
@@ -98,7 +98,7 @@ def test_a_resized_target_does_not_play_the_part_of_its_name(folder):
 
 
 def test_a_player_that_does_not_fit_the_images_is_an_error(folder):
-    tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(28, 28, 3)), tf.keras.layers.Dense(10)]).save(
+    keras.Sequential([keras.layers.Flatten(input_shape=(28, 28, 3)), keras.layers.Dense(10)]).save(
         folder / "colour.keras"
     )
     with pytest.raises(TargetError, match=r"colour takes 3 channels"):

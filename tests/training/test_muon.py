@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from hgd_tf.stack import keras
 from hgd_tf.training.muon import Muon, orthogonalized
 
 RNG = np.random.default_rng(0)
@@ -73,7 +74,7 @@ def test_other_variables_are_adams():
     ours = kernel(16)
     adams = tf.Variable(ours)
     other = kernel(3, 3, 2, 4)
-    muon, adam = Muon(0.01), tf.keras.optimizers.Adam(0.01)
+    muon, adam = Muon(0.01), keras.optimizers.Adam(0.01)
     for gradient, kernels_gradient in zip(gradients(ours, 3), gradients(other, 3)):
         muon.apply_gradients([(tf.constant(gradient), ours), (tf.constant(kernels_gradient), other)])
         adam.apply_gradients([(tf.constant(gradient), adams)])

@@ -6,12 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.denoisers import dunet
+from hgd_tf.stack import keras
 from hgd_tf.training.statistics import BatchStatistics
 
 
-def convolution_and_norm(momentum: float) -> tf.keras.Model:
-    layers = tf.keras.layers
-    return tf.keras.Sequential(
+def convolution_and_norm(momentum: float) -> keras.Model:
+    layers = keras.layers
+    return keras.Sequential(
         [layers.Conv2D(2, 1, use_bias=False, input_shape=(4, 4, 1)), layers.BatchNormalization(momentum=momentum)]
     )
 
@@ -30,7 +31,7 @@ def test_statistics_are_the_means_over_the_batches_by_hand():
 
 def test_they_come_in_the_order_of_a_denoisers_non_trainable_variables():
     """With them, inference is nearer to what training mode gives on the batch; all that differs is n / (n - 1)."""
-    tf.keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(0)
     denoiser, probe, in_training = dunet(1 / 16, 1), dunet(1 / 16, 1, statistics_momentum=0.0), dunet(1 / 16, 1)
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 128, 128, 1)).astype(np.float32))
     in_training.set_weights(denoiser.get_weights())

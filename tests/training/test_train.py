@@ -19,6 +19,7 @@ from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import HgdError, RunError
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
 from hgd_tf.training.callbacks import TrainingState
@@ -42,12 +43,12 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def small_classifier() -> tf.keras.Model:
+def small_classifier() -> keras.Model:
     """Of 17x17 images, an odd side: attacked and compiled in a moment."""
-    tf.keras.utils.set_random_seed(1)
-    images = tf.keras.Input((17, 17, 1))
-    x = tf.keras.layers.Conv2D(6, 3, strides=2, activation="tanh", name="top")(images)
-    return tf.keras.Model(images, tf.keras.layers.Dense(5)(tf.keras.layers.GlobalAveragePooling2D()(x)))
+    keras.utils.set_random_seed(1)
+    images = keras.Input((17, 17, 1))
+    x = keras.layers.Conv2D(6, 3, strides=2, activation="tanh", name="top")(images)
+    return keras.Model(images, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ class Interrupting:
 
 def train(config: TrainConfig, run: Path) -> Path:
     """As a process of its own would: Keras numbers its layers from the first on, which orders sums of gradients."""
-    tf.keras.backend.clear_session()
+    keras.backend.clear_session()
     train_denoiser(config, run, run.parent / "sets")
     return run
 
@@ -224,7 +225,7 @@ def test_the_saved_denoiser_is_in_float32_and_folds_pixels(unbroken):
 @pytest.fixture(scope="module")
 def other(folder) -> tuple[Path, list[np.ndarray]]:
     """A defence with random weights."""
-    tf.keras.utils.set_random_seed(7)
+    keras.utils.set_random_seed(7)
     denoiser = dunet(1 / 64, 1, block_size=2)
     save_defense(Defense(denoiser, load_target("mini_inception")), folder / "other")
     return folder / "other", denoiser.get_weights()
