@@ -6,9 +6,10 @@ Public names; whatever is not listed here is private. They load on first use: `i
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING, Any
+
+from hgd_tf.quiet import mute_tensorflow
 
 if TYPE_CHECKING:
     from hgd_tf.attacks import (
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-if sys.argv[:1] == ["-m"]:  # `python -m hgd_tf.<command>` is starting; TensorFlow reads its log level once, on import
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if sys.argv[:1] == ["-m"]:  # `python -m hgd_tf.<command>` is starting
+    mute_tensorflow()
 
 _HOMES = {
     "Defense": "hgd_tf.defenses",

@@ -11,7 +11,7 @@ import hgd_tf.denoisers  # noqa: F401  registers the layers that a denoiser file
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
-from hgd_tf.stack import keras
+from hgd_tf.stack import keras, load_model
 from hgd_tf.targets import Target, TargetSource, load_target
 
 DENOISER_FILE = "denoiser.keras"
@@ -82,7 +82,7 @@ def load_defense(name_or_directory: Union[str, Path]) -> Defense:
         if description["registered_target"]:
             target = load_target(*TargetSource(**description["registered_target"]))
         else:
-            network = keras.models.load_model(directory / TARGET_FILE, compile=False)
+            network = load_model(directory / TARGET_FILE)
             target = Target(network, name=description["target_name"])
     except UNREADABLE as error:
         raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
@@ -103,6 +103,6 @@ def load_denoiser(name_or_directory: Union[str, Path]) -> keras.Model:
             f"{', '.join(shipped_defenses())})"
         )
     try:
-        return keras.models.load_model(directory / DENOISER_FILE, compile=False)
+        return load_model(directory / DENOISER_FILE)
     except UNREADABLE as error:
         raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error

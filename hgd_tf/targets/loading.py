@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from hgd_tf.errors import CheckpointError, TargetError
-from hgd_tf.stack import keras
+from hgd_tf.stack import keras, load_model
 from hgd_tf.targets.freezing import frozen_copy
 from hgd_tf.targets.published import find_published, load_published, missing_message
 from hgd_tf.targets.registry import TARGETS, shipped_weights, target_spec
@@ -114,7 +114,7 @@ def _load_keras(path: Path) -> keras.Model:
     if not path.exists():
         target_spec(str(path))  # neither a name nor a path: raises, listing the names
     try:
-        model = keras.models.load_model(path, compile=False)
+        model = load_model(path)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise TargetError(f"{path} is no model that Keras can load: {error}") from error
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
