@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Callable
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE
 from hgd_tf.errors import HgdError
@@ -46,6 +47,7 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
         return 0
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.ERROR)  # TensorFlow 2.18 and later report there too
     app.run(guarded, flags_parser=_parse_flags)
 
 

@@ -10,9 +10,8 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-import zipfile
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -30,8 +29,6 @@ __all__ = ["IS_SECOND", "keras", "load_model"]
 
 IS_SECOND = keras.__name__.startswith("tf_keras")
 
-_CONFIG = "config.json"  # in a `.keras` file
-
 
 def load_model(path: Union[str, Path], custom_objects: Optional[dict[str, Any]] = None) -> keras.Model:
     """The uncompiled Keras 2 model of a `.keras` or `.h5` file or a SavedModel, whichever stack wrote it.
@@ -41,41 +38,22 @@ def load_model(path: Union[str, Path], custom_objects: Optional[dict[str, Any]] 
     """
     if IS_SECOND:
         return keras.models.load_model(path, custom_objects, compile=False)
-    with tempfile.TemporaryDirectory() as folder:
-        readable = _as_keras_2_15_writes(Path(path), Path(folder) / Path(path).name)
-        return keras.models.load_model(readable, {**_OF_TF_KERAS, **(custom_objects or {})}, compile=False)
+    with _input_layers_of_tf_keras():
+        # tf-keras names this class by a module of its own.
+        return keras.models.load_model(path, {"Functional": keras.Model, **(custom_objects or {})}, compile=False)
 
 
-class _InputLayer:
-    """Reads an input layer of an `.h5` file by tf-keras."""
+@contextlib.contextmanager
+def _input_layers_of_tf_keras() -> Iterator[None]:
+    """Keras 2.15 reads the input layers of tf-keras, which have one word more."""
+    kind = keras.layers.InputLayer
+    read = kind.from_config
 
-    @staticmethod
     def from_config(config: dict[str, Any]) -> keras.layers.Layer:
-        return keras.layers.InputLayer(**_without_later_words(config))
+        return read({name: value for name, value in config.items() if (name, value) != ("optional", False)})
 
-
-_OF_TF_KERAS = {"InputLayer": _InputLayer}
-
-
-def _as_keras_2_15_writes(path: Path, copy: Path) -> Path:
-    """The file itself; or, of a `.keras` file by tf-keras, a copy without the words that Keras 2.15 does not know."""
-    if not zipfile.is_zipfile(path):
-        return path
-    with zipfile.ZipFile(path) as archive:
-        config = archive.read(_CONFIG)
-        if b'"tf_keras.' not in config and b'"optional"' not in config:
-            return path
-        with zipfile.ZipFile(copy, "w") as translated:
-            for name in archive.namelist():
-                translated.writestr(name, archive.read(name) if name != _CONFIG else _translated(config))
-    return copy
-
-
-def _translated(config: bytes) -> bytes:
-    return json.dumps(json.loads(config, object_hook=_without_later_words)).encode()
-
-
-def _without_later_words(config: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(config.get("module"), str):
-        config["module"] = config["module"].replace("tf_keras.", "keras.")
-    return {name: value for name, value in config.items() if (name, value) != ("optional", False)}
+    kind.from_config = from_config
+    try:
+        yield
+    finally:
+        del kind.from_config  # the class has inherited it
