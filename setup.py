@@ -63,8 +63,12 @@ setup(
         # Other attack libraries that the benchmark compares with.
         "bench": ["adversarial-robustness-toolbox>=1.17", "foolbox>=3.3.3"],
         # Other implementations that the slow tests and benchmarks compare with; they want torch.
-        "parity": ["efficientnet-lite-pytorch==0.1.0", "tf-slim==1.1.0"],
-        "test": ["pytest>=7.4", "scipy>=1.10"],
+        "parity": [
+            "efficientnet-lite-pytorch==0.1.0",
+            f"tensorflow-addons>=0.23,<0.24; {FIRST_STACK}",
+            "tf-slim==1.1.0",
+        ],
+        "test": ["pytest>=7.4", "pytest-xdist>=3.3", "scipy>=1.10"],
         "dev": ["mypy>=1.8,<2", "pre-commit>=3.5", "ruff>=0.6,<1"],
     },
     classifiers=[

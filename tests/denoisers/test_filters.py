@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -129,3 +131,19 @@ def test_saved_filter_is_loaded_equal(model, tmp_path):
     loaded = keras.models.load_model(tmp_path / "filter.keras")
     np.testing.assert_array_equal(loaded(images), model(images))
     assert loaded.name == model.name
+
+
+def test_filters_and_their_gradients_are_tensorflow_addons():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it announces its end of life
+        image = pytest.importorskip("tensorflow_addons.image")
+    images, weights = random_images(2, 9, 8, 3), random_images(2, 9, 8, 3)[:, ::-1].copy()
+    for size in (2, 3, 5):
+        pairs = (
+            (median(3, size), lambda x, size=size: image.median_filter2d(x, size)),
+            (gaussian(3, size, 0.8), lambda x, size=size: image.gaussian_filter2d(x, size, 0.8)),
+        )
+        for ours, theirs in pairs:
+            np.testing.assert_allclose(ours(images), theirs(images), rtol=1e-6)
+            gradients = [input_gradient(function, images, weights) for function in (ours, theirs)]
+            np.testing.assert_allclose(*gradients, rtol=1e-5)
