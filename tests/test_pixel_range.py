@@ -28,8 +28,8 @@ WRONG = {
     "standardized": ((FRACTIONS - 0.45) / 0.225, "from -2 to 2.4"),
     "means subtracted": (PIXELS.astype(np.float32) - 120, "from -120 to 13"),
     "16 bits": (PIXELS.astype(np.int32) * 257, "from 0 to 6.5"),
-    "NaN": (np.where(PIXELS == PIXELS.max(), np.nan, PIXELS.astype(np.float32)), "not finite"),
-    "infinite": (tf.where(PIXELS == PIXELS.max(), np.inf, tf.cast(PIXELS, tf.float32)), "not finite"),
+    "NaN": (np.where(PIXELS.max() == PIXELS, np.nan, PIXELS.astype(np.float32)), "not finite"),
+    "infinite": (tf.where(PIXELS.max() == PIXELS, np.inf, tf.cast(PIXELS, tf.float32)), "not finite"),
 }
 RIGHT = {
     "pixels": PIXELS,
