@@ -84,7 +84,7 @@ def _fault(images: Any, overshoot: float) -> tuple[str, str]:
 
 def _holds_values(images: Any) -> bool:
     has_values = isinstance(images, (np.ndarray, list, tuple)) or hasattr(images, "numpy")
-    return has_values and np.prod(np.shape(images)) > 0
+    return has_values and 0 not in np.shape(images)
 
 
 def _extremes(images: Any) -> tuple[float, float]:

@@ -15,8 +15,8 @@ layers = keras.layers
 
 REDUCED = ("bfloat16", "float16")
 
-Layer = keras.layers.Layer
-Remake = Callable[[Layer, "dict[str, Any]"], "tuple[type[Layer], dict[str, Any]]"]  # to the copy's class and config
+# A layer and its configuration to its copy's class and configuration.
+Remake = Callable[[keras.layers.Layer, "dict[str, Any]"], "tuple[type[keras.layers.Layer], dict[str, Any]]"]
 
 
 def frozen_copy(network: keras.Model) -> keras.Model:
@@ -103,7 +103,7 @@ def _copied(network: keras.Model, remake: Remake, folding: bool = False) -> kera
 class _named:
     """Says of which layer an error is."""
 
-    def __init__(self, network: keras.Model, layer: Layer):
+    def __init__(self, network: keras.Model, layer: keras.layers.Layer):
         self.of = f"{network.name}: layer {layer.name!r} ({type(layer).__name__})"
 
     def __enter__(self):
@@ -114,46 +114,48 @@ class _named:
             raise TargetError(f"{self.of} cannot be made anew from get_config() and get_weights(): {error}") from error
 
 
-def _is_graph(layer: Layer) -> bool:
+def _is_graph(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
 
 
-def _with_quick_gradient(layer: Layer, config: dict[str, Any]) -> tuple[type[Layer], dict[str, Any]]:
+def _with_quick_gradient(
+    layer: keras.layers.Layer, config: dict[str, Any]
+) -> tuple[type[keras.layers.Layer], dict[str, Any]]:
     return InputGradientConv2D if _admits_quick_gradient(layer) else type(layer), config
 
 
-def _plain(layer: Layer, config: dict[str, Any]) -> tuple[type[Layer], dict[str, Any]]:
+def _plain(layer: keras.layers.Layer, config: dict[str, Any]) -> tuple[type[keras.layers.Layer], dict[str, Any]]:
     kind, config = _in_float32(layer, config)
     if kind in (layers.Conv2D, InputGradientConv2D):
         return (ForwardConv2D if layer.groups > 1 else layers.Conv2D), config
     return (layers.DepthwiseConv2D if kind is InputGradientDepthwiseConv2D else kind), config
 
 
-def _in_float32(layer: Layer, config: dict[str, Any]) -> tuple[type[Layer], dict[str, Any]]:
+def _in_float32(layer: keras.layers.Layer, config: dict[str, Any]) -> tuple[type[keras.layers.Layer], dict[str, Any]]:
     return type(layer), {**config, "dtype": "float32"} if layer.compute_dtype in REDUCED else config
 
 
-def _in_bfloat16(layer: Layer, config: dict[str, Any]) -> tuple[type[Layer], dict[str, Any]]:
+def _in_bfloat16(layer: keras.layers.Layer, config: dict[str, Any]) -> tuple[type[keras.layers.Layer], dict[str, Any]]:
     kind = InputGradientDepthwiseConv2D if _admits_quick_depthwise_gradient(layer) else type(layer)
     if kind in (layers.InputLayer, layers.Rescaling):  # pixels above 128 would be rounded to whole ones
         return kind, config
     return kind, {**config, "dtype": "mixed_bfloat16"}
 
 
-def _admits_quick_gradient(layer: Layer) -> bool:
+def _admits_quick_gradient(layer: keras.layers.Layer) -> bool:
     if type(layer) is not layers.Conv2D or not _is_linear(layer) or layer.data_format != "channels_last":
         return False
     fits = layer.padding == "valid" or all(size % 2 == 1 for size in layer.kernel_size)
     return fits and layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
 
 
-def _admits_quick_depthwise_gradient(layer: Layer) -> bool:
+def _admits_quick_depthwise_gradient(layer: keras.layers.Layer) -> bool:
     if type(layer) is not layers.DepthwiseConv2D or not _is_linear(layer) or layer.data_format != "channels_last":
         return False
     return layer.depth_multiplier == 1 and layer.dilation_rate == (1, 1)
 
 
-def _is_linear(layer: Layer) -> bool:
+def _is_linear(layer: keras.layers.Layer) -> bool:
     return layer.activation is keras.activations.linear
 
 
@@ -165,9 +167,9 @@ DEPTHWISE = (layers.DepthwiseConv2D, InputGradientDepthwiseConv2D)
 NORMALIZATIONS = (layers.BatchNormalization, layers.experimental.SyncBatchNormalization)
 
 
-def _folds(network: keras.Model) -> dict[str, Layer]:
+def _folds(network: keras.Model) -> dict[str, keras.layers.Layer]:
     """The name of each convolution that can take over a batch normalization, and which."""
-    consumers: dict[int, list[Layer]] = {}
+    consumers: dict[int, list[keras.layers.Layer]] = {}
     for layer in network.layers:
         for node in layer.inbound_nodes:
             for tensor in node.keras_inputs:
@@ -183,7 +185,7 @@ def _folds(network: keras.Model) -> dict[str, Layer]:
     return folds
 
 
-def _normalizes_filters(layer: Layer, convolution: Layer) -> bool:
+def _normalizes_filters(layer: keras.layers.Layer, convolution: keras.layers.Layer) -> bool:
     """Whether it is a batch normalization by moving statistics, one of each of the convolution's filters."""
     if type(layer) not in NORMALIZATIONS or len(layer.inbound_nodes) != 1 or not _is_plain(layer.inbound_nodes[0]):
         return False
@@ -197,7 +199,7 @@ def _is_plain(node: Any) -> bool:
     return len(node.call_args) <= 1 and all(value is None or value is False for value in node.call_kwargs.values())
 
 
-def _folded_weights(convolution: Layer, norm: Layer) -> list[np.ndarray]:
+def _folded_weights(convolution: keras.layers.Layer, norm: keras.layers.Layer) -> list[np.ndarray]:
     kernel, *bias = convolution.get_weights()
     mean, variance = (moment.numpy().astype(np.float64) for moment in (norm.moving_mean, norm.moving_variance))
     scale = (norm.gamma.numpy() if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
