@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Callable
 
@@ -48,6 +49,7 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     absl_logging.set_verbosity(absl_logging.ERROR)  # TensorFlow 2.18 and later report there too
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app.run(guarded, flags_parser=_parse_flags)
 
 

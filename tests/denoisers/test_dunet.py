@@ -271,6 +271,7 @@ def test_folded_denoisers_output_has_the_shape_of_the_input(name, size, channels
     assert model(random_images(2, *size, channels)).shape == (2, *size, channels)
 
 
+@pytest.mark.numerics
 @both_names
 @pytest.mark.parametrize("block_size", [1, 2])
 def test_bfloat16_is_close_to_float32_with_the_same_weights(name, block_size):
@@ -314,7 +315,7 @@ def test_rescaled_is_a_copy_with_that_output_scale_and_the_same_weights(name):
     copy = rescaled(model, 2.0)
     np.testing.assert_allclose(copy(images), doubled(name)(images), rtol=1e-6, atol=1e-4)
     copy.set_weights([np.zeros_like(weight) for weight in copy.get_weights()])
-    np.testing.assert_array_equal(model(images), before)
+    np.testing.assert_allclose(model(images), before, rtol=1e-6, atol=1e-4)
 
 
 @both_names
@@ -349,12 +350,20 @@ def test_saved_denoiser_is_loaded_equal(name, tmp_path):
     np.testing.assert_allclose(loaded(images), model(images), rtol=1e-6, atol=1e-4)
 
 
+def _rounding(noise) -> float:
+    """How far two passes in bfloat16 may be apart: 25 layers round by 1/256 each, like a random walk."""
+    return 5 / 256 * np.abs(noise).max()
+
+
 @both_names
 def test_saved_folded_bfloat16_denoiser_is_loaded_equal(name, tmp_path):
     model, images = in_bfloat16(name, 2), random_images(2, 19, 23, 3)
     model.save(tmp_path / "denoiser.keras")
     loaded = keras.models.load_model(tmp_path / "denoiser.keras")
-    np.testing.assert_allclose(loaded(images), model(images), rtol=1e-6, atol=1e-4)
+    expected = model(images)
+    np.testing.assert_allclose(loaded(images), expected, atol=_rounding(expected - images), rtol=0)
+    for weight, saved in zip(loaded.get_weights(), model.get_weights()):
+        np.testing.assert_array_equal(weight, saved)
     convolutions = layers_of(loaded, keras.layers.Conv2D)
     assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
 
@@ -362,7 +371,8 @@ def test_saved_folded_bfloat16_denoiser_is_loaded_equal(name, tmp_path):
 def test_rescaled_keeps_patches_and_precision():
     model, images = in_bfloat16("dunet", 2), random_images(2, 19, 23, 3)
     noise = model(images) - images
-    np.testing.assert_allclose(rescaled(model, 2.0)(images) - images, 2 * noise, rtol=1e-5, atol=1e-3)
+    received = rescaled(model, 2.0)(images) - images
+    np.testing.assert_allclose(received, 2 * noise, atol=_rounding(2 * noise), rtol=0)
 
 
 @both
