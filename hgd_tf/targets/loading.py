@@ -23,6 +23,7 @@ def load_target(
     checkpoint_dir: Optional[str] = None,
     feature_layer: Optional[str] = None,
     input_range: tuple[float, float] = PIXELS,
+    outputs: str = "auto",
 ) -> Target:
     """Loads a frozen classifier.
 
@@ -57,7 +58,7 @@ def load_target(
         model, name = name_or_model, name_or_model.name
     else:
         model, name = _load_keras(Path(name_or_model)), Path(name_or_model).stem
-    return Target(user_network(model, feature_layer, input_range, image_size), name=name)
+    return Target(user_network(model, feature_layer, input_range, image_size, outputs), name=name)
 
 
 def build_target(name: str, image_size: Optional[int] = None) -> keras.Model:

@@ -10,6 +10,8 @@ import tensorflow as tf
 from hgd_tf.errors import TargetError
 from hgd_tf.stack import keras
 from hgd_tf.targets.freezing import bfloat16_copy
+from hgd_tf.targets.graph import layer_tensors
+from hgd_tf.targets.names import scope_name
 
 MOST_IMAGES, MOST_PIXELS = 250, 1 << 20  # of a batch
 
@@ -44,7 +46,7 @@ class Target(keras.Model):
 
     Args:
       network: from images (N, image_size, image_size, channels), float32 pixels in [0, 255], to that dict.
-      name: as in `python -m hgd_tf.targets`, or the user's own.
+      name: as in `python -m hgd_tf.targets`, or the user's own, any text.
       source: of a registered target: how to load it again. None: only the network itself can be saved.
 
     Raises:
@@ -63,6 +65,9 @@ class Target(keras.Model):
         self.classes = network.output_shape["logits"][-1]
         self.network = network
         self.trainable = False
+
+    def _name_scope(self) -> str:
+        return scope_name(super()._name_scope())
 
     def call(self, images: tf.Tensor, training: Optional[bool] = None) -> dict[str, tf.Tensor]:
         """Responses to images (N, H, W, channels) in pixels [0, 255], uint8 or float32; `training` is ignored."""
@@ -87,7 +92,7 @@ class Target(keras.Model):
         own = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
         if own is not None:  # the user's model, behind the scaling of its pixels
             network, images = own, keras.Model(network.input, own.get_input_at(0))(images)
-        known = {layer.name: layer.get_output_at(0) for layer in network.layers} | network.output
+        known = {**layer_tensors(network), **network.output}
         unknown = [name for name in names or () if name not in known]
         if unknown:
             raise TargetError(f"{self.name}: unknown layer {unknown[0]!r}; expected some of {', '.join(known)}")
