@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
@@ -22,4 +23,10 @@ else:
     except ImportError:
         keras = tf.keras
 
-__all__ = ["keras"]
+_KERAS = keras.Model.__module__.partition(".")[0]  # the package that is behind `keras`
+
+# While it lasts, files of every format are read without running Python code inside them; Keras' argument `safe_mode`
+# holds for the `.keras` format alone.
+SafeModeScope = importlib.import_module(f"{_KERAS}.src.saving.serialization_lib").SafeModeScope
+
+__all__ = ["SafeModeScope", "keras"]

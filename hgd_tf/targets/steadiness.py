@@ -43,6 +43,13 @@ def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, i
     )
 
 
+def same_answers(one: keras.Model, other: keras.Model, images: np.ndarray) -> bool:
+    """Whether two networks respond alike, up to the rounding of their number format."""
+    tolerance = math.sqrt(precision_of(one).spacing)
+    ones, others = one(images, training=False), other(images, training=False)
+    return ones.keys() == others.keys() and all(_same(ones[key], others[key], tolerance) for key in ones)
+
+
 def _same(one: Any, other: Any, tolerance: float) -> bool:
     one, other = (tf.cast(values, tf.float32).numpy() for values in (one, other))
     return bool(np.all(np.abs(one - other) <= tolerance * np.abs(one).max()))

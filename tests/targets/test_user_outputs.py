@@ -76,7 +76,7 @@ def test_probabilities_are_known_by_what_they_are(head):
     target = load_target(model, feature_layer="conv")
     (given,) = tf.nest.flatten(model(IMAGES))
     np.testing.assert_allclose(tf.nn.softmax(target(IMAGES)["logits"]), given, rtol=1e-4, atol=1e-6)
-    logits = [layer for layer in target.network.layers if isinstance(layer, keras.Model)][0]
+    logits = next(layer for layer in target.network.layers if isinstance(layer, keras.Model))
     assert not any("probabilities" in layer.name for layer in logits.layers)  # the very tensor before the softmax
     assert np.abs(_gradient(target)).max() > 0
 
@@ -91,7 +91,11 @@ def test_probabilities_without_logits_get_their_logarithm(tmp_path):
 
 
 def test_logits_stay():
-    for head in (_scores(), lambda x: tf.nn.log_softmax(_scores()(x)), layers.Dense(CLASSES, kernel_initializer="zeros")):
+    for head in (
+        _scores(),
+        lambda x: tf.nn.log_softmax(_scores()(x)),
+        layers.Dense(CLASSES, kernel_initializer="zeros"),
+    ):
         model = _with(head)
         np.testing.assert_array_equal(load_target(model)(IMAGES)["logits"], model(IMAGES))
 
@@ -155,7 +159,9 @@ def test_layers_of_several_graphs_belong_to_the_model_that_is_given():
     reused = keras.Sequential([keras.Input((SIZE, SIZE, 3)), layers.Rescaling(0.5), *old.layers[1:]])
     target = load_target(reused, feature_layer="conv")
     np.testing.assert_allclose(tf.nn.softmax(target(IMAGES)["logits"]), reused(IMAGES), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(target(IMAGES)["features"], load_target(old, feature_layer="conv")(IMAGES / 2)["features"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        target(IMAGES)["features"], load_target(old, feature_layer="conv")(IMAGES / 2)["features"], rtol=1e-4, atol=1e-5
+    )
     assert np.abs(_gradient(target)).max() > 0
     np.testing.assert_allclose(target.layer_outputs(IMAGES, ["conv"])["conv"], target(IMAGES)["features"])
 
@@ -168,7 +174,9 @@ def test_a_layer_used_twice_gives_its_last_output():
     model = keras.Model(images, _scores()(layers.Flatten()(conv(x))))
     expected = conv(shared(shared(IMAGES / 255)))
     for name in ("conv",):
-        np.testing.assert_allclose(load_target(model, feature_layer=name)(IMAGES)["features"], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            load_target(model, feature_layer=name)(IMAGES)["features"], expected, rtol=1e-4, atol=1e-5
+        )
     inside = load_target(model, feature_layer="shared/conv")
     np.testing.assert_allclose(inside(IMAGES)["features"], shared(shared(IMAGES / 255)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(inside(IMAGES)["logits"], model(IMAGES), rtol=1e-4, atol=1e-4)
@@ -198,7 +206,8 @@ DRAWS = {
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_what_draws_anew_each_time_is_named(draw):
     for activation in (None, "softmax"):
-        model = _with(lambda x, head=_scores(activation): head(draw(x)))
+        head = _scores(activation)
+        model = _with(lambda x, head=head: head(draw(x)))
         with pytest.raises(TargetError, match=r"own answers differently twice.*drawn"):
             load_target(model)
     load_target(_with(lambda x: _scores()(layers.Dropout(0.5)(x))))
