@@ -56,7 +56,7 @@ def probe_images(size: int, channels: int, count: int = PROBES) -> np.ndarray:
     return np.clip(level + contrast * noise, 0, 255).astype(np.float32)
 
 
-def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tensor) -> Answers:
+def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tensor, name: str) -> Answers:
     """The logits behind a model's output.
 
     Args:
@@ -64,6 +64,7 @@ def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tenso
       output: symbolic, (N, classes).
       outputs: what it gives; `auto`: that is told by its values for `images`.
       images: some, as the model expects them.
+      name: of the model, for messages.
 
     Raises:
       TargetError: that cannot be told, or what the model gives belongs to no single class.
@@ -73,15 +74,15 @@ def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tenso
     values = _values(model, tail, images)
     given, precision = values[0], precision_of(model)
     if not np.all(np.isfinite(given)):
-        raise TargetError(f"{model.name} gives values that are not finite (NaN or infinite); is --input_range right?")
+        raise TargetError(f"{name} gives values that are not finite (NaN or infinite); is --input_range right?")
     if outputs == "logits":
         return Answers(place)
     if outputs == "auto" and not _are_distributions(given, precision):
-        _check_exclusive(model, tail, values, images, precision)
+        _check_exclusive(name, model, tail, values, images, precision)
         return Answers(place)
     logits = _behind(tf.nn.softmax, model, tail, values, images, precision)
     if logits is None and outputs == "auto" and np.ptp(given, axis=0).max() == 0:
-        raise TargetError(f"{model.name} gives every image the same values, {_few(given)}: {_ASK}")
+        raise TargetError(f"{name} gives every image the same values, {_few(given)}: {_ASK}")
     return Answers(logits) if logits else Answers(place, are_probabilities=True)
 
 
@@ -102,15 +103,15 @@ def _in_unit_interval(values: np.ndarray, tolerance: float = 0.0) -> bool:
     return bool(values.min() >= 0 and values.max() <= 1 + tolerance)
 
 
-def _check_exclusive(model, tail, values, images, precision: Precision) -> None:
+def _check_exclusive(name: str, model, tail, values, images, precision: Precision) -> None:
     """Refuses a probability a class of its own, as of several labels an image."""
     given = values[0]
     if not _in_unit_interval(given):
         return
     if given.max() > 0.5 or _behind(tf.nn.sigmoid, model, tail, values, images, precision):
         raise TargetError(
-            f"{model.name} gives values in [0, 1] that do not sum to one ({_few(given)}), as sigmoids of several labels "
-            "do: expected a softmax or logits of classes that exclude each other; where they are logits, "
+            f"{name} gives values in [0, 1] that do not sum to one ({_few(given)}), as sigmoids of several "
+            "labels do: expected a softmax or logits of classes that exclude each other; where they are logits, "
             "say --outputs=logits"
         )
 

@@ -66,7 +66,7 @@ def load_target(
         model, name = name_or_model, name_or_model.name
     else:
         model, name = _load_keras(Path(name_or_model), custom_objects, safe_mode), Path(name_or_model).stem
-    network = user_network(model, feature_layer, input_range, image_size, outputs)
+    network = user_network(model, feature_layer, input_range, image_size, outputs, name)
     return Target(network, name=name, module=custom_objects if isinstance(custom_objects, str) else None)
 
 

@@ -14,7 +14,7 @@ from hgd_tf.targets.answers import precision_of
 from hgd_tf.targets.graph import exposing, places, producer
 
 
-def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, inputs: Any) -> None:
+def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, inputs: Any, name: str) -> None:
     """Refuses a network whose responses change from call to call, or with the other images of a batch.
 
     What is drawn anew changes leading digits, rounding changes the last ones: between them lies half of the digits
@@ -25,6 +25,7 @@ def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, i
       images: some, an even number.
       model: the user's, in it.
       inputs: the same images as the model expects them.
+      name: of the model, for messages.
 
     Raises:
       TargetError: they change; the layer where that begins is named.
@@ -36,9 +37,9 @@ def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, i
         return
     layer = _first_unsteady(model, inputs, tolerance)
     if layer is None:
-        raise TargetError(f"{model.name} answers an image differently beside other images of a batch")
+        raise TargetError(f"{name} answers an image differently beside other images of a batch")
     raise TargetError(
-        f"{model.name} answers differently twice on the same images, beginning at its layer {layer}: expected one that "
+        f"{name} answers differently twice on the same images, beginning at its layer {layer}: expected one that "
         "draws nothing at inference; a layer that was called with training=True does"
     )
 
