@@ -11,7 +11,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -25,26 +26,40 @@ else:
     except ImportError:
         keras = tf.keras
 
-__all__ = ["IS_SECOND", "keras", "load_model"]
+__all__ = ["keras", "load_model"]
 
-IS_SECOND = keras.__name__.startswith("tf_keras")
+_IS_SECOND = keras.__name__.startswith("tf_keras")
+
+# Keras' argument `safe_mode` holds for the `.keras` format alone, this for every one.
+_SafeModeScope = importlib.import_module(
+    f"{keras.Model.__module__.partition('.')[0]}.src.saving.serialization_lib"
+).SafeModeScope
 
 
-def load_model(path: Union[str, Path], custom_objects: Optional[dict[str, Any]] = None) -> keras.Model:
+def load_model(
+    path: Union[str, Path], custom_objects: Optional[Mapping[str, Any]] = None, safe_mode: bool = True
+) -> keras.Model:
     """The uncompiled Keras 2 model of a `.keras` or `.h5` file or a SavedModel, whichever stack wrote it.
 
+    Args:
+      path: of it.
+      custom_objects: classes and functions of the user's own, by the names that the file has for them.
+      safe_mode: whether Python code inside the file is refused.
+
     Raises:
-      OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile: there is none.
+      OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile: there is none.
     """
-    if IS_SECOND:
-        return keras.models.load_model(path, custom_objects, compile=False)
-    with _input_layers_of_tf_keras():
-        # tf-keras names this class by a module of its own.
-        return keras.models.load_model(path, {"Functional": keras.Model, **(custom_objects or {})}, compile=False)
+    objects = {**_BY_OTHER_NAMES, **(custom_objects or {})}
+    with _later_input_layers(), _SafeModeScope(safe_mode), keras.utils.custom_object_scope(objects):
+        return keras.models.load_model(path, compile=False, safe_mode=safe_mode)
+
+
+# tf-keras has a module of its own for this class.
+_BY_OTHER_NAMES = {} if _IS_SECOND else {"Functional": keras.Model}
 
 
 @contextlib.contextmanager
-def _input_layers_of_tf_keras() -> Iterator[None]:
+def _later_input_layers() -> Iterator[None]:
     """Keras 2.15 reads the input layers of tf-keras, which have one word more."""
     kind = keras.layers.InputLayer
     read = kind.from_config
@@ -52,8 +67,10 @@ def _input_layers_of_tf_keras() -> Iterator[None]:
     def from_config(config: dict[str, Any]) -> keras.layers.Layer:
         return read({name: value for name, value in config.items() if (name, value) != ("optional", False)})
 
-    kind.from_config = from_config
+    if not _IS_SECOND:
+        kind.from_config = from_config
     try:
         yield
     finally:
-        del kind.from_config  # the class has inherited it
+        if not _IS_SECOND:
+            del kind.from_config  # the class has inherited it

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Optional, Union
 
 from hgd_tf.errors import CheckpointError, TargetError
-from hgd_tf.stack import keras, load_model
+from hgd_tf.stack import keras
 from hgd_tf.targets.freezing import frozen_copy
 from hgd_tf.targets.published import find_published, load_published, missing_message
+from hgd_tf.targets.reading import CustomObjects, read_model
 from hgd_tf.targets.registry import TARGETS, shipped_weights, target_spec
 from hgd_tf.targets.target import Target, TargetSource
 from hgd_tf.targets.user import PIXELS, user_network
@@ -23,6 +23,9 @@ def load_target(
     checkpoint_dir: Optional[str] = None,
     feature_layer: Optional[str] = None,
     input_range: tuple[float, float] = PIXELS,
+    outputs: str = "auto",
+    custom_objects: CustomObjects = None,
+    safe_mode: Optional[bool] = None,
 ) -> Target:
     """Loads a frozen classifier.
 
@@ -37,6 +40,12 @@ def load_target(
         user's cache.
       feature_layer: of a model of the user's own: the layer whose output is `features`, needed for feature guidance.
       input_range: of a model of the user's own: the values it expects for black and white.
+      outputs: of a model of the user's own: whether it gives `logits` or `probabilities`; `auto`: what its answers to
+        images of all kinds show.
+      custom_objects: what the file of such a model needs of the user's code, by name; or the name of a Python module,
+        whose public classes and functions are meant.
+      safe_mode: whether Python code inside such a file is refused, as in Lambda layers; None: it is, unless the
+        command was asked to run it (--nosafe_mode).
 
     Returns:
       The target; its `name` is the registered name, the file's without its ending, or the model's own.
@@ -56,8 +65,9 @@ def load_target(
     if isinstance(name_or_model, keras.Model):
         model, name = name_or_model, name_or_model.name
     else:
-        model, name = _load_keras(Path(name_or_model)), Path(name_or_model).stem
-    return Target(user_network(model, feature_layer, input_range, image_size), name=name)
+        model, name = _load_keras(Path(name_or_model), custom_objects, safe_mode), Path(name_or_model).stem
+    network = user_network(model, feature_layer, input_range, image_size, outputs, name)
+    return Target(network, name=name, module=custom_objects if isinstance(custom_objects, str) else None)
 
 
 def build_target(name: str, image_size: Optional[int] = None) -> keras.Model:
@@ -110,13 +120,10 @@ def _load_shipped(name: str, checkpoint: Optional[str], image_size: Optional[int
     return network
 
 
-def _load_keras(path: Path) -> keras.Model:
+def _load_keras(path: Path, custom_objects: CustomObjects, safe_mode: Optional[bool]) -> keras.Model:
     if not path.exists():
         target_spec(str(path))  # neither a name nor a path: raises, listing the names
-    try:
-        model = load_model(path)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        raise TargetError(f"{path} is no model that Keras can load: {error}") from error
+    model = read_model(path, custom_objects, safe_mode)
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise TargetError(f"{path}: expected a functional or Sequential Keras model, received {type(model).__name__}")
     return model

@@ -11,6 +11,8 @@ from hgd_tf.errors import TargetError
 from hgd_tf.pixel_range import OVERSHOOT, checks_pixels
 from hgd_tf.stack import keras
 from hgd_tf.targets.freezing import bfloat16_copy
+from hgd_tf.targets.graph import layer_tensors
+from hgd_tf.targets.names import scope_name
 
 MOST_IMAGES, MOST_PIXELS = 250, 1 << 20  # of a batch
 
@@ -48,16 +50,25 @@ class Target(keras.Model):
 
     Args:
       network: from images (N, image_size, image_size, channels), float32 pixels in [0, 255], to that dict.
-      name: as in `python -m hgd_tf.targets`, or the user's own.
+      name: as in `python -m hgd_tf.targets`, or the user's own, any text.
       source: of a registered target: how to load it again. None: only the network itself can be saved.
+      module: of a user's target: the Python module that its layers need to be loaded again.
 
     Raises:
       TargetError: the network's input is not square or of no fixed size.
     """
 
-    def __init__(self, network: keras.Model, *, name: str, source: Optional[TargetSource] = None):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        name: str,
+        source: Optional[TargetSource] = None,
+        module: Optional[str] = None,
+    ):
         super().__init__(name=name)
         self.source = source
+        self.module = module
         _, height, width, self.channels = network.input_shape
         if height is None or height != width:
             raise TargetError(
@@ -71,6 +82,9 @@ class Target(keras.Model):
     @checks_pixels(overshoot=OVERSHOOT)
     def __call__(self, images, *args, **kwargs):
         return super().__call__(images, *args, **kwargs)
+
+    def _name_scope(self) -> str:
+        return scope_name(super()._name_scope())
 
     def call(self, images: tf.Tensor, training: Optional[bool] = None) -> dict[str, tf.Tensor]:
         """Responses to images (N, H, W, channels) in pixels [0, 255], uint8 or float32; `training` is ignored."""
@@ -96,7 +110,7 @@ class Target(keras.Model):
         own = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
         if own is not None:  # the user's model, behind the scaling of its pixels
             network, images = own, keras.Model(network.input, own.get_input_at(0))(images)
-        known = {layer.name: layer.get_output_at(0) for layer in network.layers} | network.output
+        known = {**layer_tensors(network), **network.output}
         unknown = [name for name in names or () if name not in known]
         if unknown:
             raise TargetError(f"{self.name}: unknown layer {unknown[0]!r}; expected some of {', '.join(known)}")
