@@ -32,7 +32,8 @@ setup(
         "h5py>=3.6",
         f"numpy>=1.23,<2; {FIRST_STACK}",
         f"numpy>=2; {SECOND_STACK}",
-        "pillow>=9.5",
+        # Turns TIFF files upright itself from here on.
+        "pillow>=10.1",
         # tensorboard 2.15 imports pkg_resources, which later releases no longer have.
         f"setuptools<81; {FIRST_STACK}",
         # Writes the images of a training's log; TensorFlow 2.21 no longer brings it.

@@ -19,7 +19,7 @@ import numpy as np
 
 import hgd_tf
 from hgd_tf.data.images import decode_image
-from hgd_tf.data.labeled_files import unlabeled_files
+from hgd_tf.data.labeled_files import labeled_files
 from hgd_tf.evaluation import gaussian_noise_like, perturbation_levels
 from hgd_tf.files import write_json
 
@@ -34,7 +34,7 @@ def levels(name: str, folder: str) -> dict[str, dict[str, float]]:
     """By kind of perturbation, E_l by layer."""
     defense = hgd_tf.load_defense(name)
     target, size = defense.target, defense.target.image_size
-    files = sorted(unlabeled_files(folder), key=lambda file: file.path)[:COUNT]
+    files = sorted(labeled_files(folder), key=lambda file: file.path)[:COUNT]
     clean = np.stack([decode_image(file.path, target.channels, size) for file in files])
     attack = hgd_tf.SignGradientAttack([target, hgd_tf.load_target(OTHER_MEMBER)])
     attacked = attack(clean, EPSILON, hgd_tf.ifgsm(4), batch_size=10)

@@ -7,8 +7,8 @@ The runs, or defences that come with the package, must be of the same target, at
 them stand no defence, the median and Gaussian filters and the adversarially trained target; a pixel guided run has its
 PGD x2 (appendix B) beside it. The table is saved as results.csv and results.json.
 
-With --test_dir, images of your own are the test images of runs that were trained on --photographs: a folder a class, or
-files that --labels classifies.
+With --test_dir, images of your own are the test images of runs that were trained on --photographs: a folder a class,
+files that --labels classifies, that table alone, or tfds:NAME:SPLIT.
 
     python -m hgd_tf.evaluate --table=FILE.json --test_dir=DIR --labels=TABLE.csv
 

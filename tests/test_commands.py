@@ -122,6 +122,14 @@ MISTAKES = {
         "train", [*SMALL, "--craft=online"], r"--craft=online takes crops of --photographs"
     ),
     "varied crops of none": Mistake("train", [*SMALL, "--crops=varied"], r"--crops goes with --craft=online"),
+    "unknown images": Mistake(
+        "train", [*SMALL, "--photographs=embedded:all"], r"expected a folder, a table, embedded:train.*'embedded:all'"
+    ),
+    "folders of two kinds": Mistake(
+        "train",
+        [*SMALL, "--photographs=kinds"],
+        r"kinds: expected class folders named by numbers.*kinds/3 beside kinds/cat",
+    ),
     "missing photographs": Mistake("train", [*SMALL, "--photographs=absent"], r"no such folder of images: absent"),
     "few photographs": Mistake("train", [*SMALL, "--photographs=words"], r"at least 4 images, received 1"),
     "no precision": Mistake("train", [*SMALL, "--precision=float16"], r"precision.*float16.*bfloat16"),
@@ -218,13 +226,23 @@ MISTAKES = {
         "targets", ["download", "inception_v3"], r"expected list, fetch.*'download inception_v3'"
     ),
     "verify nothing": Mistake("targets", ["verify", "mini_vgg"], r"verify needs --data_dir"),
-    "verify on nothing": Mistake("targets", ["verify", "mini_vgg", "--data_dir=empty"], r"no labelled images in empty"),
+    "verify on nothing": Mistake("targets", ["verify", "mini_vgg", "--data_dir=empty"], r"no images in empty"),
+    "verify without classes": Mistake(
+        "targets", ["verify", "mini_vgg", "--data_dir=words"], r"no labelled images in words: expected a folder a class"
+    ),
     "verify unknown": Mistake("targets", ["verify", "resnet999", "--data_dir=classes"], r"'resnet999'"),
     "verify on other classes": Mistake(
-        "targets", ["verify", "mini_vgg", "--data_dir=classes"], r"label 12, mini_vgg knows 10 classes"
+        "targets",
+        ["verify", "mini_vgg", "--data_dir=classes"],
+        r"classes/12: expected a class of 0\.\.9, as the classifier has",
     ),
     "no table": Mistake(
         "targets", ["verify", "mini_vgg", "--data_dir=classes", "--labels=absent.csv"], r"no such table.*absent\.csv"
+    ),
+    "table of another encoding": Mistake(
+        "targets",
+        ["verify", "mini_vgg", "--data_dir=classes", "--labels=wide.csv"],
+        r"wide\.csv: expected a CSV table in UTF-8, received UTF-16",
     ),
     "convert absent": Mistake(
         "targets", ["convert", "resnet152", "--checkpoint_dir=empty"], r"Expected resnet152-b121ed2d\.pth in empty"
@@ -244,7 +262,7 @@ MISTAKES = {
     "craft from another part": Mistake(
         "craft", [*CRAFT, "--source=embedded:all"], r"embedded:validation.*embedded:all"
     ),
-    "craft other classes": Mistake("craft", [*CRAFT, "--source=classes"], r"classes has images of class 12.*knows 10"),
+    "craft other classes": Mistake("craft", [*CRAFT, "--source=classes"], r"classes/12: expected a class of 0\.\.9"),
     "craft without players": Mistake(
         "craft", ["--recipe=appendix_d", "--output_dir=sets"], r"no network plays IncV3: --networks=IncV3=NAME"
     ),
@@ -362,6 +380,10 @@ def workplace(tmp_path_factory) -> Path:
     write_dress(folder / "dress.png")
     (folder / "classes" / "12").mkdir(parents=True)
     write_dress(folder / "classes" / "12" / "dress.png")
+    (folder / "wide.csv").write_text("file,label\nclasses/12/dress.png,3\n", encoding="utf-16")
+    for name in ("3", "cat"):
+        (folder / "kinds" / name).mkdir(parents=True)
+        write_dress(folder / "kinds" / name / "dress.png")
     open_run(folder / "run0", SMALL_CONFIG)
     write_json(open_run(folder / "finished", SMALL_CONFIG) / RESULTS_JSON, {})
     seed1 = SMALL_CONFIG.to_json()

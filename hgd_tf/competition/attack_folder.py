@@ -13,6 +13,7 @@ from hgd_tf.attacks.methods import Method
 from hgd_tf.attacks.sign_gradient import SignGradientAttack
 from hgd_tf.competition.files import target_classes
 from hgd_tf.data.images import decode_image, write_image
+from hgd_tf.data.listing import visible_files
 from hgd_tf.errors import DataError
 
 ENDING = ".png"
@@ -50,9 +51,7 @@ def attack_folder(
     Raises:
       DataError: the folder is absent or holds no PNG file, or the target classes are missing.
     """
-    if not Path(input_dir).is_dir():
-        raise DataError(f"no such folder of images: {input_dir}")
-    paths = sorted(path for path in Path(input_dir).iterdir() if path.suffix.lower() == ENDING)
+    paths = [path for path in visible_files(input_dir) if path.suffix.lower() == ENDING]
     if not paths:
         raise DataError(f"no {ENDING} files in {input_dir}")
     targets = target_classes(input_dir) if attack.label == "given" else None

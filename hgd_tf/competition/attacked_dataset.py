@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Union
@@ -10,6 +9,8 @@ from typing import NamedTuple, Union
 from hgd_tf.competition.checksums import checksum
 from hgd_tf.competition.files import LABELS, to_class
 from hgd_tf.data.images import decode_image
+from hgd_tf.data.listing import visible_files
+from hgd_tf.data.tables import Table
 from hgd_tf.errors import DataError
 
 ENDING = ".png"
@@ -41,7 +42,7 @@ def load_dataset(images_dir: Union[str, Path], table: Union[str, Path]) -> Datas
     """
     if not Path(images_dir).is_dir():
         raise DataError(f"no such folder of images: {images_dir}")
-    paths = [path for path in sorted(Path(images_dir).resolve().iterdir()) if path.suffix == ENDING and path.is_file()]
+    paths = [path for path in visible_files(Path(images_dir).resolve()) if path.suffix == ENDING and path.is_file()]
     if not paths:
         raise DataError(f"no {ENDING} files in {images_dir}")
     labels = dict(_labels(Path(table)))
@@ -60,12 +61,6 @@ def load_dataset(images_dir: Union[str, Path], table: Union[str, Path]) -> Datas
 def _labels(table: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     if not table.is_file():
         raise DataError(f"no such table of labels: {table}")
-    with open(table, newline="", encoding="utf-8") as lines:
-        rows = csv.DictReader(lines)
-        if not set(COLUMNS) <= set(rows.fieldnames or ()):
-            received = ", ".join(rows.fieldnames or ()) or "none"
-            raise DataError(f"{table}: expected the columns {', '.join(COLUMNS)}, received {received}")
-        for row in rows:
-            where = f"{table}, line {rows.line_num}"
-            true_label, target_class = (to_class(row[column], where) + LABELS.start for column in COLUMNS[1:])
-            yield row["ImageId"], (true_label, target_class)
+    for where, (image_id, *labels) in Table(table).rows(*COLUMNS):
+        true_label, target_class = (to_class(label, where) + LABELS.start for label in labels)
+        yield image_id, (true_label, target_class)

@@ -97,7 +97,7 @@ def directory_digest(directory: Path) -> str:
 
 def _metadata(path: Path) -> dict[str, str]:
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = json.loads(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     if not isinstance(metadata, dict):

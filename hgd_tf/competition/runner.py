@@ -325,7 +325,7 @@ def load_members(models_dir: Union[str, Path]) -> list[Member]:
     """
     path = Path(models_dir) / MEMBERS_FILE
     try:
-        entries = sorted(json.loads(path.read_text(encoding="utf-8")), key=lambda entry: entry.get("seconds", 0.0))
+        entries = sorted(json.loads(path.read_bytes()), key=lambda entry: entry.get("seconds", 0.0))
         sources = [(entry["name"], Path(models_dir) / entry["path"], entry["weight"]) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunnerError(f"{path} is missing or no list of models: {error!r}") from error

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 import numpy as np
 
 from hgd_tf.attacks.recipes import RECIPES
 from hgd_tf.attacks.roles import THE_TARGET, assign_roles
-from hgd_tf.competition.files import competition_files, is_competition_table
 from hgd_tf.crafting.plan import SetPlan
-from hgd_tf.data.fashion_mnist import load_fashion_mnist
-from hgd_tf.data.labeled_files import LabeledFile, labeled_files, unlabeled_files
-from hgd_tf.data.sources import (
-    ArraySource,
-    FileSource,
-    PartialSource,
-    Source,
-    TfdsSource,
-    images_per_class,
-    part_of_classes,
-)
-from hgd_tf.errors import DataError
+from hgd_tf.data.opening import open_images
+from hgd_tf.data.sources import PartialSource, images_per_class, part_of_classes
 from hgd_tf.strategy import make_strategy
 from hgd_tf.targets import load_target
-
-EMBEDDED, TFDS = "embedded", "tfds"
-EMBEDDED_PARTS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +24,7 @@ class CraftConfig:
       recipe: a name of `RECIPES`.
       target, members, holdout: names of networks, or paths of Keras models; `target` among them is the target.
       networks: by the names of appendix D, who plays them.
-      source: a folder of images; `embedded:PART`; `tfds:NAME:SPLIT`.
+      source: the images, as in `open_images`.
       labels: table of the folder's labels, or the competition's; None: a folder a class, or none are known.
       crop_boxes: whether the competition's boxes are to be cut out.
       image_size: side of the set's images; None: the target's.
@@ -76,7 +61,7 @@ def load_plan(config: CraftConfig) -> SetPlan:
     Raises:
       TargetError, DataError, HgdError: one of them does not load, or they do not fit.
     """
-    recipe, open_source = RECIPES[config.recipe], find_source(config)
+    recipe = RECIPES[config.recipe]
     with make_strategy(config.strategy, config.batch_size).scope():
         target = load_target(config.target)
         roles = assign_roles(
@@ -87,11 +72,15 @@ def load_plan(config: CraftConfig) -> SetPlan:
             target_name=config.target,
             load=load_target,
         )
-        source = open_source(config.image_size or target.image_size, target.channels)
-        if len(source.labels) and source.labels.max() >= target.classes:
-            raise DataError(
-                f"{config.source} has images of class {source.labels.max()}, {target.name} knows {target.classes}"
-            )
+        source = open_images(
+            config.source,
+            config.image_size or target.image_size,
+            target.channels,
+            labels=config.labels,
+            classes=target.classes,
+            crop_boxes=config.crop_boxes,
+            central_fraction=config.central_fraction,
+        )
         if recipe.classes != (0.0, 1.0):
             source = part_of_classes(source, recipe.classes, target.classes, config.seed)
         if config.images_per_class is not None:
@@ -102,36 +91,3 @@ def load_plan(config: CraftConfig) -> SetPlan:
         everyone = dict.fromkeys((target, *roles.members, roles.holdout, *roles.named.values()))
         judges = tuple(everyone) if config.judged else ()
         return SetPlan(recipe, roles, source, config.seed, config.batch_size, config.shard_size, judges)
-
-
-def find_source(config: CraftConfig) -> Callable[[int, int], Source]:
-    """The images that the configuration names, for a side and a number of channels.
-
-    Raises:
-      DataError: they are not there.
-    """
-    kind, *rest = config.source.split(":")
-    if kind == EMBEDDED and len(rest) == 1 and rest[0] in EMBEDDED_PARTS:
-        return lambda *_: ArraySource(getattr(load_fashion_mnist(), rest[0]), f"fashion_mnist-{rest[0]}")
-    if kind == TFDS and len(rest) >= 2:
-        *name, split = rest
-        return lambda size, channels: TfdsSource(":".join(name), split, size, channels, config.central_fraction)
-    if kind in (EMBEDDED, TFDS) and not Path(config.source).exists():
-        raise DataError(
-            "expected embedded:train, embedded:validation, embedded:test, tfds:NAME:SPLIT or a folder, "
-            f"received {config.source!r}"
-        )
-    files = _files(config)
-    return lambda size, channels: FileSource(files, size, channels, config.central_fraction)
-
-
-def _files(config: CraftConfig) -> list[LabeledFile]:
-    folder = Path(config.source)
-    if config.labels is not None and folder.is_dir() and is_competition_table(config.labels):
-        files = competition_files(folder, config.labels, config.crop_boxes)
-        if not files:
-            raise DataError(f"{folder} holds no image that {config.labels} names")
-        return files
-    if config.labels is not None or not folder.is_dir() or any(path.is_dir() for path in folder.iterdir()):
-        return labeled_files(folder, config.labels)
-    return unlabeled_files(folder)

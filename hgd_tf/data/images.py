@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from hgd_tf.data.samples import UnknownWhite, eight_bits, orientation_of, upright
 from hgd_tf.errors import DataError
 from hgd_tf.files import replacing
 
@@ -28,12 +29,12 @@ def read_image(path: Union[str, Path], channels: int, image_size: Optional[int] 
     """Reads an image as uint8 of shape (1, H, W, channels), pixels in [0, 255].
 
     Args:
-      path: a file that Pillow reads; any mode.
+      path: a file that Pillow reads, as in `decode_image`.
       channels: 1 (grey) or 3 (RGB), to which it is converted.
       image_size: side to resize it to, bilinear and antialiased; None: as it is.
 
     Raises:
-      DataError: the file is missing or no image, or no mode has so many channels.
+      DataError: as in `decode_image`.
     """
     return decode_image(path, channels, image_size)[np.newaxis]
 
@@ -45,38 +46,41 @@ def decode_image(
     crop_box: Optional[CropBox] = None,
     central_fraction: float = 1.0,
 ) -> np.ndarray:
-    """Decodes, crops and resizes an image: uint8 of shape (H, W, channels), pixels in [0, 255].
+    """Decodes, turns upright, crops and resizes an image: uint8 of shape (H, W, C), pixels in [0, 255], rounded once.
+
+    It is turned as its EXIF orientation says. Of the colours of (half) transparent pixels, transparency is ignored.
+    Samples of 16 bits are scaled to 8.
 
     Args:
       image: a file's path, or its content.
       channels: as in `read_image`; None: 1 if it is grey, else 3.
       image_size: as in `read_image`.
-      crop_box: the part to take.
+      crop_box: the part to take of the upright image, at least a pixel.
       central_fraction: of height and width that is kept of it, around the middle.
 
     Raises:
-      DataError: the file is missing or no image, or no mode has so many channels.
+      DataError: the file is missing or no image, its samples have no defined white, or no mode has so many channels.
     """
     if channels not in (None, *MODES):
         raise DataError(f"expected images of 1 or 3 channels, the classifier takes {channels}")
+    name = "the content" if isinstance(image, bytes) else image
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as file:
-            picture = _eight_bits(file)
+            file.load()
+            picture = upright(eight_bits(file), orientation_of(file))
+            if picture.mode == "P":  # by way of RGBA, since Pillow warns of a palette's transparency
+                picture = picture.convert("RGBA")
             picture = picture.convert(MODES[channels or (1 if picture.mode == MODES[1] else 3)])
-            if crop_box is not None:
-                picture = picture.crop(pixels_of(crop_box, picture.size))
-            if central_fraction < 1.0:
-                margin = (1.0 - central_fraction) / 2
-                picture = picture.crop(pixels_of(CropBox(margin, margin, 1.0 - margin, 1.0 - margin), picture.size))
-            if image_size is not None:
-                picture = picture.resize((image_size, image_size), Image.Resampling.BILINEAR)
-            pixels = np.asarray(picture, np.uint8)
     except FileNotFoundError:
         raise DataError(f"no such file: {image!s}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        name = "the content" if isinstance(image, bytes) else image
+    except UnknownWhite as error:
+        raise DataError(f"{name}: {error}") from None
+    except Exception as error:  # of damaged files, Pillow's decoders raise of every kind
         raise DataError(f"{name} is truncated or no image that Pillow can read: {error}") from error
-    return pixels.reshape(*pixels.shape[:2], -1)
+    for box in (crop_box, _central_box(central_fraction)):
+        if box is not None:
+            picture = picture.crop(_at_least_a_pixel(pixels_of(box, picture.size), picture.size))
+    return _resized(picture, image_size)
 
 
 def pixels_of(box: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -85,11 +89,28 @@ def pixels_of(box: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return round(box.x1 * width), round(box.y1 * height), round(box.x2 * width), round(box.y2 * height)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Pillow clips 16-bit grey at 255; its upper byte is the picture."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+def _at_least_a_pixel(edges: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    x1, y1, x2, y2 = edges
+    x1, y1 = min(x1, size[0] - 1), min(y1, size[1] - 1)
+    return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
+
+
+def _central_box(fraction: float) -> Optional[CropBox]:
+    margin = (1.0 - fraction) / 2
+    return CropBox(margin, margin, 1.0 - margin, 1.0 - margin) if fraction < 1.0 else None
+
+
+def _resized(picture: Image.Image, image_size: Optional[int]) -> np.ndarray:
+    """Pixels of the picture, resized as `tf.image.resize(antialias=True)` does it; in floats, so as to round once.
+
+    Pillow's filter is the same (its result differs by less than 0.01), and takes half of the time.
+    """
+    if image_size is None or picture.size == (image_size, image_size):
+        pixels = np.asarray(picture, np.uint8)
+        return pixels.reshape(*pixels.shape[:2], -1)
+    size, bilinear = (image_size, image_size), Image.Resampling.BILINEAR
+    channels = [np.asarray(channel.convert("F").resize(size, bilinear)) for channel in picture.split()]
+    return np.clip(np.round(np.stack(channels, axis=-1)), 0, 255).astype(np.uint8)
 
 
 def write_image(path: Union[str, Path], images: np.ndarray) -> None:

@@ -12,11 +12,12 @@ from typing import NamedTuple, Optional, Union
 
 import numpy as np
 from PIL import Image, ImageEnhance
-from tqdm import tqdm
 
 from hgd_tf.data.images import CropBox, decode_image, pixels_of
-from hgd_tf.data.labeled_files import UNKNOWN, LabeledFile, labeled_files, unlabeled_files
-from hgd_tf.data.splits import UNSEEN_TITLE, ClassSplit, LabeledImages, Splits
+from hgd_tf.data.label_tables import LabeledFile
+from hgd_tf.data.opening import open_images, read_images, tell_left_out
+from hgd_tf.data.sources import FileSource, PartialSource, Source
+from hgd_tf.data.splits import UNKNOWN, UNSEEN_TITLE, ClassSplit, LabeledImages, Splits
 from hgd_tf.errors import DataError
 
 VALIDATION_SHARE, MOST_VALIDATION = 0.15, 1000
@@ -68,7 +69,7 @@ class PhotographSplits(Splits):
         return max(super().classes, 1 + max((file.label for file in self.train_files), default=UNKNOWN))
 
     def train_images(self, count: Optional[int] = None) -> LabeledImages:
-        return _read(self.train_files[:count], self.shape)
+        return read_images(_source(self.train_files[:count], self.shape))
 
 
 def load_photographs(
@@ -77,71 +78,81 @@ def load_photographs(
     test_dir: Union[str, Path, None],
     shape: CropShape,
     class_split: Optional[ClassSplit] = None,
+    classes: Optional[int] = None,
 ) -> PhotographSplits:
-    """Splits a folder of photographs at random: 15 % of them, at most 1000, to validate on, the others to train on.
+    """Splits photographs at random: 15 % of them, at most 1000, to validate on, the others to train on.
 
-    Or by their classes: all of some classes to train on, and of the other classes at most 1000 to validate on.
+    Or by their classes: all of some classes to train on, and of the other classes at most 1000 to validate on. Files
+    that are no images are named and left out.
 
     Args:
-      photographs: a folder of image files, or of one folder a class, as in `labeled_files`. None: there are test images
-        only.
+      photographs: a folder of image files, or of one folder a class, or a table, as in `labeled_files`. None: there are
+        test images only.
       labels: table of the classes, as in `labeled_files`. None, and no folders: the classes are unknown, -1.
-      test_dir: likewise of classified images, to test on. None: there are none.
+      test_dir: classified images to test on, as in `open_images`. None: there are none.
       shape: to which whole images are resized.
       class_split: the classes of each part; of the test images those of the classes to train on are left out.
+      classes: of the classifier; None: any number.
 
     Raises:
       DataError: a folder or table is missing, too few of the files are images, or a class that must be known is not.
     """
-    test_files = [] if test_dir is None else labeled_files(test_dir, labels)
     name = Path(test_dir or photographs or "").name
+    options = {"classes": classes, "beside": [images for images in (photographs, test_dir) if images is not None]}
+    test = read_images(_source([], shape))
+    if test_dir is not None:
+        test_source = open_images(test_dir, *shape, labels=_labels_of(test_dir, labels), labeled=True, **options)
+        if class_split is not None:
+            test_source = PartialSource(
+                test_source, _of_classes(test_source, class_split, class_split.unseen, test_dir)
+            )
+        test = read_images(test_source)
     if class_split is not None:
         name = UNSEEN_TITLE.format(name)
-        if test_files:
-            test_files = _of_classes(test_files, class_split, class_split.unseen, test_dir)
-    validation_files, train_files = _split(photographs, labels, class_split)
-    validation, test = _read(validation_files, shape), _read(test_files, shape)
-    return PhotographSplits(name, train_files, shape, validation, test)
+    validation_files: list[LabeledFile] = []
+    train_files: list[LabeledFile] = []
+    if photographs is not None:
+        source = open_images(photographs, *shape, labels=_labels_of(photographs, labels), **options)
+        if not isinstance(source, FileSource):
+            raise DataError(f"--photographs are image files: expected a folder or a table, received {photographs}")
+        validation_files, train_files = _split(source, photographs, class_split)
+    return PhotographSplits(name, train_files, shape, read_images(_source(validation_files, shape)), test)
+
+
+def _labels_of(images: Union[str, Path], labels: Union[str, Path, None]) -> Union[str, Path, None]:
+    """The table of a folder; what is none has labels of its own, beside a folder that has not."""
+    return labels if Path(images).is_dir() else None
+
+
+def _source(files: Sequence[LabeledFile], shape: CropShape) -> FileSource:
+    return FileSource(files, *shape)
 
 
 def _split(
-    photographs: Union[str, Path, None], labels: Union[str, Path, None], class_split: Optional[ClassSplit]
+    source: FileSource, photographs: Union[str, Path], class_split: Optional[ClassSplit]
 ) -> tuple[list[LabeledFile], list[LabeledFile]]:
     """The files to validate and to train on, in a random order."""
-    if photographs is None:
-        return [], []
-    root = Path(photographs)
-    files = labeled_files(root, labels) if labels is not None or _has_folders(root) else unlabeled_files(root)
-    shuffled = [files[number] for number in np.random.default_rng(SPLIT_SEED).permutation(len(files))]
+    files = source.files
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(files))
     if class_split is not None:
-        seen, unseen = (_of_classes(shuffled, class_split, classes, root) for classes in class_split)
+        of_part = [set(_of_classes(source, class_split, classes, photographs)) for classes in class_split]
+        seen, unseen = ([files[number] for number in order if number in numbers] for numbers in of_part)
         return unseen[:MOST_VALIDATION], seen
     count = min(round(VALIDATION_SHARE * len(files)), MOST_VALIDATION)
     if count == 0:
-        raise DataError(f"{root}: expected at least {round(0.5 / VALIDATION_SHARE) + 1} images, received {len(files)}")
+        least = round(0.5 / VALIDATION_SHARE) + 1
+        raise DataError(f"{photographs}: expected at least {least} images, received {len(files)}")
+    shuffled = [files[number] for number in order]
     return shuffled[:count], shuffled[count:]
 
 
-def _of_classes(
-    files: Sequence[LabeledFile], class_split: ClassSplit, classes: np.ndarray, folder: Union[str, Path, None]
-) -> list[LabeledFile]:
-    labels = np.array([file.label for file in files], np.int64)
-    class_split.check(labels)
-    found = [files[number] for number in np.flatnonzero(np.isin(labels, classes))]
+def _of_classes(source: Source, class_split: ClassSplit, classes: np.ndarray, images: Union[str, Path]) -> list[int]:
+    """The numbers of the source's images of some classes."""
+    class_split.check(source.labels)
+    found = np.flatnonzero(np.isin(source.labels, classes)).tolist()
     if not found:
-        raise DataError(f"--class_split: {folder} has no images of the {len(classes)} classes of a part")
+        raise DataError(f"--class_split: {images} has no images of the {len(classes)} classes of a part")
     return found
-
-
-def _has_folders(root: Path) -> bool:
-    return root.is_dir() and any(path.is_dir() and path.name[0] != "." for path in root.iterdir())
-
-
-def _read(files: Sequence[LabeledFile], shape: CropShape) -> LabeledImages:
-    images = np.empty((len(files), shape.image_size, shape.image_size, shape.channels), np.uint8)
-    for place, file in enumerate(tqdm(files, desc="reading images", unit="img", mininterval=1, leave=False)):
-        images[place] = decode_image(file.path, shape.channels, shape.image_size)
-    return LabeledImages(images, np.array([file.label for file in files], np.int64))
 
 
 def random_crops(
@@ -198,7 +209,7 @@ def random_crops(
                 with naming:
                     if file_number not in unreadable:
                         unreadable.add(file_number)
-                        tqdm.write(f"passed over: {error}")
+                        tell_left_out([str(file.path)])
                 if len(unreadable) == len(files):
                     raise DataError(f"none of the {len(files)} images can be read; the last: {error}") from error
             file_number = int(rng.integers(len(files)))

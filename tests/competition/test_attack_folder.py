@@ -23,8 +23,9 @@ from hgd_tf.competition.attack_directories import (
     write_attack_directories,
 )
 from hgd_tf.competition.attack_folder import attack_folder
-from hgd_tf.competition.files import competition_files, is_competition_table, target_classes
+from hgd_tf.competition.files import target_classes
 from hgd_tf.data.images import CropBox
+from hgd_tf.data.labeled_files import labeled_files
 from hgd_tf.errors import DataError
 from hgd_tf.targets import TARGETS
 
@@ -127,18 +128,18 @@ def test_the_competitions_table_gives_files_classes_and_boxes(tmp_path):
     images.mkdir()
     for name in ("aa.png", "bb.jpg", "other.png"):
         (images / name).write_bytes(b"")
-    assert is_competition_table(table)
-    found = competition_files(images, table)
+    found = labeled_files(images, table)
     assert [(file.path.name, file.label) for file in found] == [("bb.jpg", 305), ("aa.png", 0)]
     assert {file.crop_box for file in found} == {None}
-    boxes = [file.crop_box for file in competition_files(images, table, crop_boxes=True)]
+    boxes = [file.crop_box for file in labeled_files(images, table, crop_boxes=True)]
     assert boxes == [CropBox(0.0, 0.1, 0.5, 1.0), CropBox(0.25, 0.0, 1.0, 1.0)]
     other = tmp_path / "labels.csv"
     other.write_text("file,label\n")
-    assert not is_competition_table(other)
+    with pytest.raises(DataError, match="--crop_boxes cuts out those of the competition's table"):
+        labeled_files(images, other, crop_boxes=True)
     table.write_text(f"{TABLE}\naa,u,0,left,1,1,1,2,l\n")
     with pytest.raises(DataError, match="line 2: expected a crop box"):
-        competition_files(images, table)
+        labeled_files(images, table)
 
 
 # --- directories ---

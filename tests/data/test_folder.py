@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,14 +58,37 @@ def test_another_set_of_classes_is_an_error(folder):
         load_splits(str(folder), 16, 1)
 
 
-def test_file_that_is_no_image_is_named(folder):
+def test_what_is_no_image_is_named_and_left_out_and_what_is_hidden_is_nothing(folder, capsys):
+    expected = load_splits(str(folder), 16, 1)
+    assert capsys.readouterr().out.count("classes by the position of their folders: 0 = cat, 1 = dog\n") <= 1
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._10.png"):
+        (folder / "test" / "cat" / name).write_text("no image")
+    for loaded, part in zip(load_splits(str(folder), 16, 1).__dict__.values(), expected.__dict__.values()):
+        if isinstance(part, tuple):
+            np.testing.assert_array_equal(loaded.images, part.images)
+    assert capsys.readouterr().out == ""
     (folder / "train" / "cat" / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match=r"notes\.txt"):
-        load_splits(str(folder), 16, 1)
+    splits = load_splits(str(folder), 16, 1)
+    assert capsys.readouterr().out == f"left out, no image: {folder}/train/cat/notes.txt\n"
+    assert sorted(splits.train.images[:, 0, 0, 0]) == [0, 1, 2, 10, 11, 12]
 
 
-def test_empty_class_folders_are_an_error(folder):
+def test_names_mean_the_same_in_every_part(folder):
+    """Which some of them need not have: here ImageNet's second and third class."""
+    for part in PARTS:
+        (folder / part / "cat").rename(folder / part / "n01443537")
+        (folder / part / "dog").rename(folder / part / "n01484850")
+    shutil.rmtree(folder / "validation" / "n01443537")
+    splits = load_splits(str(folder), 16, 1, classes=10)
+    np.testing.assert_array_equal(splits.train.labels, 1 + splits.train.images[:, 0, 0, 0] // 10)
+    assert set(splits.validation.labels) == {2} and splits.classes == 3
+
+
+def test_class_folders_without_images_are_an_error(folder):
     for file in (folder / "test").rglob("*.png"):
         file.unlink()
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError, match=r"no images in the class folders of .*test"):
         load_splits(str(folder), 16, 1)
+    with pytest.raises(DataError, match=r"train: expected class folders for 0\.\.0, received 2 folders"):
+        load_splits(str(folder), 16, 1, classes=1)

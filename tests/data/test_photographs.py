@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hgd_tf.data import CropShape, LabeledImages, load_photographs, photographs
+from hgd_tf.data import CropShape, LabeledImages, load_photographs, opening, photographs
 from hgd_tf.data.images import CropBox
 from hgd_tf.data.labeled_files import LabeledFile
 from hgd_tf.data.photographs import VARIETIES, Variety, random_crops
@@ -139,7 +139,8 @@ def test_classes_are_unknown_in_a_folder_of_files(folder):
 
 def test_a_hidden_folder_is_no_class(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
-    (copy / ".thumbnails").mkdir()
+    for name in (".thumbnails", ".ipynb_checkpoints", "__MACOSX"):
+        (copy / name).mkdir()
     splits, of_copy = (load_photographs(root, None, None, GREY) for root in (folder, copy))
     assert [file.path.name for file in of_copy.train_files] == [file.path.name for file in splits.train_files]
 
@@ -187,12 +188,14 @@ def test_test_images_are_those_of_their_own_folder(folder, tmp_path):
         ("absent", None, None, r"no such folder of images: .*absent"),
         ("empty", None, None, r"no images in .*empty"),
         ("three", None, None, r"three: expected at least 4 images, received 3"),
-        ("cats", None, None, r"cats/tabby: expected a WordNet identifier"),
-        ("four", "absent.csv", None, r"no such table of labels: .*absent\.csv"),
+        ("mixed", None, None, r"mixed: expected class folders named by numbers.*mixed/7 beside .*mixed/tabby"),
+        ("four", "absent.csv", None, r"no such table: .*absent\.csv"),
         ("four", None, "absent", r"no such folder of images: .*absent"),
-        ("four", None, "three", r"no labelled images in .*three"),
-        ("four", None, "cats", r"cats/tabby: expected a WordNet identifier"),
-        ("words", None, None, r"words/a\.jpg is truncated or no image"),
+        ("four", None, "three", r"no labelled images in .*three: expected a folder a class"),
+        ("cats", None, "dogs", r"dogs: expected a class folder tabby, as .*cats has"),
+        ("table.csv", None, "four", r"no labelled images in .*four"),
+        ("embedded:train", None, None, r"--photographs are image files"),
+        ("words", None, None, r"none of 1 files is an image, such as .*words/a\.jpg"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, root, labels, test_dir, message):
@@ -202,11 +205,16 @@ def test_what_does_not_fit_is_named(tmp_path, root, labels, test_dir, message):
         (tmp_path / "words" / f"{name}.jpg").write_text("these are words")
     write_tones(tmp_path / "three", range(3))
     write_tones(tmp_path / "four", range(4))
-    write_tones(tmp_path / "cats" / "tabby", range(4))
+    for folders in ("cats/tabby", "cats/tiger", "dogs/tiger", "mixed/tabby", "mixed/7"):
+        write_tones(tmp_path / folders, range(4))
+    (tmp_path / "table.csv").write_text(
+        "file,label\n" + "".join(f"four/0{number}.png,{number}\n" for number in range(4))
+    )
     labels, test_dir = (name and tmp_path / name for name in (labels, test_dir))
     message = message.replace(r"words/a\.jpg", r"words/[abcd]\.jpg")
+    photographs = root if ":" in root else tmp_path / root
     with pytest.raises(DataError, match=message):
-        load_photographs(tmp_path / root, labels, test_dir, GREY)
+        load_photographs(photographs, labels, test_dir, GREY)
 
 
 # --- by classes ---
@@ -418,8 +426,8 @@ def test_unreadable_files_are_named_once_and_passed_over(damaged, capsys):
     numbers = [number for batch in taken(damaged, 20, 5) for number in tones(batch.images)]
     assert set(numbers) == {0, 2, 4} and len(numbers) == 100
     assert min(numbers.count(number) for number in (0, 2, 4)) >= 20
-    named = [line.split(" is truncated")[0] for line in capsys.readouterr().out.splitlines()]
-    assert sorted(named) == [f"passed over: {damaged[number].path}" for number in (1, 3)]
+    named = capsys.readouterr().out.splitlines()
+    assert sorted(named) == [f"left out, no image: {damaged[number].path}" for number in (1, 3)]
 
 
 def test_files_that_both_readers_meet_are_named_once(tmp_path, monkeypatch):
@@ -430,9 +438,9 @@ def test_files_that_both_readers_meet_are_named_once(tmp_path, monkeypatch):
         time.sleep(0.02)
         named.append(text)
 
-    monkeypatch.setattr(photographs.tqdm, "write", slowly)
+    monkeypatch.setattr(opening.tqdm, "write", slowly)
     assert tones(taken(files, 1, 12)[0].images) == [1] * 12
-    assert named == [f"passed over: no such file: {files[1].path}"]
+    assert named == [f"left out, no image: {files[1].path}"]
 
 
 def test_no_readable_file_is_an_error(tmp_path):

@@ -6,11 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from hgd_tf.data import LabeledImages
 from hgd_tf.data.images import CropBox, decode_image
-from hgd_tf.data.labeled_files import LabeledFile, unlabeled_files
+from hgd_tf.data.labeled_files import LabeledFile, labeled_files
 from hgd_tf.data.sources import (
     ArraySource,
     FileSource,
@@ -21,6 +22,9 @@ from hgd_tf.data.sources import (
 )
 from hgd_tf.data.splits import drawn_classes
 from hgd_tf.errors import DataError
+from hgd_tf.targets import resize_to
+
+HIDDEN = (".hidden", ".DS_Store", "Thumbs.db", "desktop.ini", "._10.png")
 
 
 @pytest.fixture
@@ -46,8 +50,7 @@ def test_files_are_read_in_the_order_asked_for_without_the_broken_one(files):
     np.testing.assert_array_equal(read.numbers, [7, 0, 5])
     assert read.images.dtype == np.uint8 and read.images.shape == (3, 16, 16, 3)
     for number, image in zip(read.numbers, read.images):
-        picture = Image.open(files[number].path).resize((16, 16), Image.Resampling.BILINEAR)
-        np.testing.assert_array_equal(image, np.asarray(picture))
+        np.testing.assert_array_equal(image, decode_image(files[number].path, 3, 16))
     assert source.names == [str(number) for number in range(8)]
     np.testing.assert_array_equal(source.labels, [0, 1, 2, 0, 1, 2, 0, 1])
 
@@ -63,13 +66,22 @@ def test_a_crop_box_and_a_central_fraction_are_cut_out_before_resizing(tmp_path)
     box = CropBox(0.25, 0.5, 0.75, 1.0)
     files = [LabeledFile(tmp_path / "a.png", 0, box)]
     (whole,) = FileSource(files, 20).read([0]).images
-    np.testing.assert_array_equal(
-        whole, np.asarray(Image.fromarray(pixels[20:40, 20:60]).resize((20, 20), Image.Resampling.BILINEAR))
-    )
+    assert_resized(whole, pixels[20:40, 20:60])
     (middle,) = FileSource(files, 20, central_fraction=0.5).read([0]).images
-    np.testing.assert_array_equal(
-        middle, np.asarray(Image.fromarray(pixels[25:35, 30:50]).resize((20, 20), Image.Resampling.BILINEAR))
-    )
+    assert_resized(middle, pixels[25:35, 30:50])
+
+
+@pytest.mark.parametrize("shape, size", [((40, 90, 3), 17), ((9, 5, 1), 33), ((300, 20, 3), 40), ((1, 1, 1), 3)])
+def test_images_are_resized_as_targets_do_it_and_rounded_once(shape, size):
+    pixels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    content = tf.io.encode_png(pixels).numpy()
+    assert_resized(decode_image(content, shape[-1], size), pixels)
+
+
+def assert_resized(image: np.ndarray, pixels: np.ndarray) -> None:
+    """Half a unit of rounding, and the two programs' float32 sums of up to 30 x 30 products."""
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(image, resize_to(pixels[np.newaxis], len(image))[0], atol=0.51)
 
 
 def test_files_of_the_same_name_are_named_after_their_folders_too(tmp_path):
@@ -78,20 +90,23 @@ def test_files_of_the_same_name_are_named_after_their_folders_too(tmp_path):
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / folder / "x.png")
     files = [LabeledFile(tmp_path / folder / "x.png", 0) for folder in ("a", "b")]
     assert FileSource(files, 4, 1).names == ["a-x", "b-x"]
-    with pytest.raises(DataError, match="received a-x twice"):
-        FileSource([files[0], files[0]], 4, 1)
+    assert FileSource([files[0], files[0]], 4, 1).names == ["0000000-x", "0000001-x"]
 
 
 def test_a_folder_without_labels_is_of_unknown_classes(files, tmp_path):
-    (tmp_path / ".hidden").write_bytes(b"")
-    (tmp_path / "folder").mkdir()
-    found = unlabeled_files(tmp_path)
+    (tmp_path / "flat").mkdir()
+    for file in files:
+        file.path.rename(tmp_path / "flat" / file.path.name)
+    for name in HIDDEN:
+        (tmp_path / "flat" / name).write_bytes(b"")
+    found = labeled_files(tmp_path / "flat")
     assert [file.path.name for file in found] == [f"{number}.png" for number in range(8)]
     assert {file.label for file in found} == {-1}
     with pytest.raises(DataError, match="no such folder"):
-        unlabeled_files(tmp_path / "missing")
+        labeled_files(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images in"):
-        unlabeled_files(tmp_path / "folder")
+        labeled_files(tmp_path / "empty")
 
 
 def test_images_per_class_are_drawn_from_the_seed(files):
@@ -123,7 +138,7 @@ def test_a_part_of_a_source_keeps_what_is_left_out_apart(files):
     np.testing.assert_array_equal(read.numbers, [1, 2])
 
 
-def test_fingerprints_tell_sources_apart(files, tmp_path):
+def test_fingerprints_tell_sources_apart(files, tmp_path, monkeypatch):
     sources = [
         FileSource(files, 16),
         FileSource(files, 17),
@@ -136,6 +151,9 @@ def test_fingerprints_tell_sources_apart(files, tmp_path):
     ]
     assert len({source.fingerprint() for source in sources}) == len(sources)
     before = sources[0].fingerprint()
+    with monkeypatch.context() as patch:
+        patch.setattr("hgd_tf.data.sources.READER", "another")
+        assert FileSource(files, 16).fingerprint() != before
     assert FileSource(files, 16).fingerprint() == before
     (tmp_path / "0.png").write_bytes(b"shorter")
     assert FileSource(files, 16).fingerprint() != before
