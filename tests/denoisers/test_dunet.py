@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib
 
 import numpy as np
 import pytest
+import small_set
 import tensorflow as tf
 from scipy.signal import correlate2d
 
@@ -15,7 +14,6 @@ from hgd_tf.denoisers import DENOISERS, dunet, rescaled
 from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
 from hgd_tf.stack import keras
 
-networks = importlib.import_module("hgd_tf.denoisers.dunet")  # the package's function of that name hides the module
 SMALLEST = 1 / 64  # 1, 2, 4, 4 and 4 channels
 HALF_RANGE = 127.5
 # Figure 3: the stride of every 3x3 convolution of the feedforward path, block by block; the feedback blocks' lengths.
@@ -45,16 +43,7 @@ def with_random_weights(model: keras.Model, seed: int = 0) -> keras.Model:
 
 @pytest.fixture
 def few_convolutions():
-    """Two levels of one convolution each, for what does not depend on depth: built in a moment."""
-    with shallow_networks():
-        yield
-
-
-@contextlib.contextmanager
-def shallow_networks():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "FEEDFORWARD", ((1, 64), (1, 128)))
-        patch.setattr(networks, "FEEDBACK", ((1, 64),))
+    with small_set.few_convolutions():
         yield
 
 
@@ -73,7 +62,7 @@ def folded(name: str, **options) -> keras.Model:
 @functools.cache
 def shallow(name: str, block_size: int = 1, **options) -> keras.Model:
     """The smallest of few convolutions, with the same random weights for all options."""
-    with shallow_networks():
+    with small_set.few_convolutions():
         return with_random_weights(DENOISERS[name](SMALLEST, block_size=block_size, **options))
 
 
