@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Callable
 
@@ -46,6 +47,7 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
         return 0
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app.run(guarded, flags_parser=_parse_flags)
 
 

@@ -9,6 +9,10 @@ It is written to OUTPUT_DIR/NAME/VERSION and loads in plain TensorFlow 2.15, wit
     serving_bytes    image_bytes (content of image files)      ->  the same
     denoise          images                                    ->  denoised; not of an ensemble of several flows
 
+serving_bytes takes pixels as they are stored. A photograph that is stored sideways (EXIF orientation) is turned first,
+and its pixels are given to serving_default. Before anything is written, the model is compared with its source on a few
+images; assets.extra/export.json says how far their logits are apart.
+
     tensorflow_model_server --model_name=NAME --model_base_path=$PWD/OUTPUT_DIR/NAME --rest_api_port=8501
 """
 

@@ -11,13 +11,13 @@ import tensorflow as tf
 from cleverhans.tf2.utils import compute_gradient, optimize_linear
 
 from hgd_tf.attacks.methods import FROM_IMAGE, FROM_SIGNS, METHODS, Method, Schedule
+from hgd_tf.pixel_range import PIXEL_MAX, checks_pixels
 
 Model = Callable[[tf.Tensor], "dict[str, tf.Tensor]"]
 
 UNTARGETED_LABELS = ("predicted", "true")
 TARGETED_LABELS = ("least_likely", "random", "given")
 LABELS = UNTARGETED_LABELS + TARGETED_LABELS
-PIXEL_MAX = 255.0
 AUXILIARY_WEIGHT = 0.4
 RUNG_STRIDE = 1 << 40  # keeps the random draws of a method's later schedules apart from those of other images
 
@@ -55,6 +55,7 @@ class SignGradientAttack(tf.Module):
         self._model_fn = self._mean_outputs  # one object: compute_gradient traces anew for every other one
         self._compiled = functools.lru_cache(maxsize=None)(self._compile)
 
+    @checks_pixels
     def __call__(
         self,
         images: np.ndarray,

@@ -8,12 +8,15 @@ import tensorflow as tf
 
 from hgd_tf.denoisers import MIN_IMAGE_SIZE
 from hgd_tf.errors import TargetError
+from hgd_tf.pixel_range import checks_pixels
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
 
 
 class Defense(tf.Module):
     """Classifies denoised images.
+
+    Outside graphs, a `PixelRangeWarning` tells of images whose pixels are not in [0, 255].
 
     Args:
       denoiser: images to images of the same shape, float32 in pixel units; None: no denoiser, the undefended target.
@@ -35,6 +38,7 @@ class Defense(tf.Module):
         self.denoiser = denoiser
         self.target = target
 
+    @checks_pixels
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Denoises and classifies.
 
@@ -54,6 +58,7 @@ class Defense(tf.Module):
             "classes": tf.argmax(logits, axis=-1),
         }
 
+    @checks_pixels
     def denoise(self, images: tf.Tensor) -> tf.Tensor:
         """Images resized to the target's size and denoised, float32, unclipped."""
         images = resize_to(images, self.target.image_size)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.errors import TargetError
+from hgd_tf.pixel_range import checks_pixels
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
 
@@ -47,6 +48,7 @@ class Flow(tf.Module):
         self.channels = targets[0].channels
         self.image_size = targets[0].image_size
 
+    @checks_pixels
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Mean logits of the targets, float32 (N, classes), for images (N, H, W, C) in [0, 255] of any size."""
         return self.of_sized({target.image_size: resize_to(images, target.image_size) for target in self.targets})
@@ -69,6 +71,7 @@ class Flow(tf.Module):
         answers = [call(target, denoised[target.image_size])["logits"] for target in self.targets]
         return denoised[self.image_size], tf.reduce_mean(answers, axis=0)
 
+    @checks_pixels
     def denoise(self, images: tf.Tensor) -> tf.Tensor:
         """What the first target is given."""
         return self._denoised(resize_to(images, self.image_size), plain_call)
@@ -98,6 +101,7 @@ class Ensemble(tf.Module):
         self.channels = flows[0].channels
         self.sizes = tuple(sorted({target.image_size for target in targets}))
 
+    @checks_pixels
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Denoises and classifies.
 
@@ -109,6 +113,7 @@ class Ensemble(tf.Module):
         """
         return self.of_sized(self.resized(images))
 
+    @checks_pixels
     def resized(self, images: tf.Tensor) -> dict[int, tf.Tensor]:
         """Images (N, H, W, C) at each of the targets' sizes, float32, by the size."""
         return {size: resize_to(images, size) for size in self.sizes}

@@ -10,13 +10,14 @@ from typing import Any, Callable, NamedTuple, Union
 import numpy as np
 import tensorflow as tf
 
+from hgd_tf.defenses.comparison import Comparison, compare
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.serving_warm_up import WARM_UP_FILE, write_warm_up
 from hgd_tf.errors import RunError
 from hgd_tf.files import remove_leftovers, replacing, write_json
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
-from hgd_tf.targets.freezing import inference_copy
+from hgd_tf.targets.freezing import computes_in_less_than_float32, float32_copy, inference_copy
 from hgd_tf.versions import package_versions
 
 PIXELS, BYTES, DENOISE = "serving_default", "serving_bytes", "denoise"
@@ -54,12 +55,17 @@ def export_path(output_dir: Union[str, Path], name: str, version: int, overwrite
 def export(ensemble: Ensemble, path: Union[str, Path], source: str) -> Export:
     """Writes a SavedModel, complete or not at all; what stood at `path` is replaced.
 
+    Before it is written, its logits are compared with the ensemble's on a few images; what was trained in bfloat16,
+    with the same layers' in float32. The description beside the model, `export.json`, says how far they were apart.
+
     Batch normalization is folded into the convolutions where that is possible, and everything is computed in float32,
     also what was trained in bfloat16. Signatures, for batches of any number:
 
     - `serving_default`: `images` uint8 (N, H, W, C) in [0, 255] of any size, to `logits` and `probabilities` float32
       (N, classes) and `classes` int64 (N,), 0-based;
-    - `serving_bytes`: `image_bytes` (N,), the content of image files (PNG, JPEG, GIF, BMP) of any sizes, to the same;
+    - `serving_bytes`: `image_bytes` (N,), the content of image files (PNG, JPEG, GIF, BMP) of any sizes, to the same.
+      The pixels are taken as they are stored: an orientation in a photograph's EXIF data is not followed, for
+      TensorFlow's decoders do not read it; turn such images first, and give their pixels to `serving_default`;
     - `denoise`, of a single flow: `images` as above, to `denoised` float32 (N, size, size, C) in pixel units,
       unclipped: what the flow's first target is given. Several flows have no denoised image in common.
 
@@ -72,16 +78,18 @@ def export(ensemble: Ensemble, path: Union[str, Path], source: str) -> Export:
       source: where the ensemble comes from, for the description beside the model.
 
     Raises:
+      TargetError: a layer cannot be copied, or the model would answer otherwise than the ensemble.
       OSError: it cannot be written.
     """
     path = Path(path)
     model = ExportedModel(ensemble)
     signatures = model.signatures()
+    comparison = compare(lambda images: signatures[PIXELS](images=images), _in_float32(ensemble), str(path))
     try:
         with replacing(path) as temporary:
             remove_leftovers(path.parent)
             tf.saved_model.save(model, temporary, signatures=signatures)
-            _write_extras(Path(temporary) / EXTRAS, model, path, source, signatures)
+            _write_extras(Path(temporary) / EXTRAS, model, path, source, signatures, comparison)
     except BaseException:
         with contextlib.suppress(OSError):  # other versions are in it
             path.parent.rmdir()
@@ -105,8 +113,7 @@ class ExportedModel(tf.Module):
 
     def __init__(self, ensemble: Ensemble):
         super().__init__()
-        copied = functools.lru_cache(None)(inference_copy)  # flows may share networks
-        copy = Ensemble([_inference_flow(flow, copied) for flow in ensemble.flows])
+        copy = _copied(ensemble, inference_copy)
         self.channels, self.sizes = copy.channels, copy.sizes
         self.saved_variables = list(copy.variables)
         self._answer = tf.function(lambda images: copy.of_sized(dict(zip(self.sizes, images))))
@@ -137,9 +144,21 @@ class ExportedModel(tf.Module):
         return tf.map_fn(decode, image_bytes, fn_output_signature=specs)
 
 
-def _inference_flow(flow: Flow, copied: Callable[[keras.Model], keras.Model]) -> Flow:
-    denoisers = [copied(denoiser) for denoiser in flow.denoisers]
-    return Flow(denoisers, [_logits_only(copied(target.network), target.name) for target in flow.targets], flow.title)
+def _in_float32(ensemble: Ensemble) -> Ensemble:
+    """The ensemble with its own networks, but for those that compute in less: their layers in float32."""
+    return _copied(
+        ensemble, lambda network: float32_copy(network) if computes_in_less_than_float32(network) else network
+    )
+
+
+def _copied(ensemble: Ensemble, copied: Callable[[keras.Model], keras.Model]) -> Ensemble:
+    copied = functools.lru_cache(None)(copied)  # flows may share networks
+
+    def copied_flow(flow: Flow) -> Flow:
+        targets = [_logits_only(copied(target.network), target.name) for target in flow.targets]
+        return Flow([copied(denoiser) for denoiser in flow.denoisers], targets, flow.title)
+
+    return Ensemble([copied_flow(flow) for flow in ensemble.flows])
 
 
 def _logits_only(network: keras.Model, name: str) -> Target:
@@ -157,7 +176,14 @@ def _decode(content: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.ensure_shape(image, (None, None, channels))
 
 
-def _write_extras(folder: Path, model: ExportedModel, path: Path, source: str, signatures: dict[str, Any]) -> None:
+def _write_extras(
+    folder: Path,
+    model: ExportedModel,
+    path: Path,
+    source: str,
+    signatures: dict[str, Any],
+    comparison: Comparison,
+) -> None:
     """What TensorFlow Serving reads beside the model, and a description for people."""
     folder.mkdir()
     name, size = path.parent.name, max(model.sizes)
@@ -170,7 +196,9 @@ def _write_extras(folder: Path, model: ExportedModel, path: Path, source: str, s
         "version": path.name,
         "source": source,
         "versions": package_versions(),
+        "comparison with the source": comparison._asdict(),
         "signatures": {signature: _shapes(function) for signature, function in signatures.items()},
+        "notes": {BYTES: "pixels as they are stored: the orientation of a photograph (EXIF) is not followed"},
     }
     write_json(folder / DESCRIPTION_FILE, description)
 

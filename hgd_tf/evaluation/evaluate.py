@@ -18,12 +18,12 @@ from hgd_tf.defenses.ensemble import Call, Ensemble, as_ensemble, plain_call
 from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS
 from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.evaluation.kept_figures import Figures, KeptFigures, identity
+from hgd_tf.pixel_range import PIXEL_MAX, warn_of_range
 from hgd_tf.stack import keras
 from hgd_tf.targets import batch_size_for, resize_to
 from hgd_tf.versions import package_versions
 
 ADAPTIVE = METHODS["pgd20"]
-PIXEL_MAX = 255.0
 
 
 class TestSets(NamedTuple):
@@ -91,6 +91,7 @@ def evaluate_defenses(
       keep_in: a file for the figures of each attack as soon as they are there, from which an interrupted call of the
         same defences and sets goes on. For the caller to remove.
     """
+    warn_of_range(test_sets.clean.images, evaluate_defenses)
     ensembles = {
         name: defense if isinstance(defense, Ensemble) else as_ensemble(defense, defense.target.name)
         for name, defense in defenses.items()

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
+from hgd_tf.pixel_range import OVERSHOOT, checks_pixels
 from hgd_tf.stack import keras
 from hgd_tf.targets.freezing import bfloat16_copy
 
@@ -42,6 +43,9 @@ class Target(keras.Model):
     before pooling; (N, h, w, C)) and `logits` ((N, classes)). It always runs in inference mode, and nothing in it can
     be trained, so that its weights and moving statistics never change.
 
+    Outside graphs, a `PixelRangeWarning` tells of images whose pixels are not in [0, 255]; a denoiser's may leave it a
+    little.
+
     Args:
       network: from images (N, image_size, image_size, channels), float32 pixels in [0, 255], to that dict.
       name: as in `python -m hgd_tf.targets`, or the user's own.
@@ -64,6 +68,10 @@ class Target(keras.Model):
         self.network = network
         self.trainable = False
 
+    @checks_pixels(overshoot=OVERSHOOT)
+    def __call__(self, images, *args, **kwargs):
+        return super().__call__(images, *args, **kwargs)
+
     def call(self, images: tf.Tensor, training: Optional[bool] = None) -> dict[str, tf.Tensor]:
         """Responses to images (N, H, W, channels) in pixels [0, 255], uint8 or float32; `training` is ignored."""
         del training
@@ -73,6 +81,7 @@ class Target(keras.Model):
         """This target computed in bfloat16, with float32 responses: quicker where the hardware has it, and inexact."""
         return Target(bfloat16_copy(self.network), name=self.name)
 
+    @checks_pixels(overshoot=OVERSHOOT)
     def layer_outputs(self, images: tf.Tensor, names: Optional[Sequence[str]] = None) -> dict[str, tf.Tensor]:
         """Named intermediate maps, for analysis layer by layer (section 5.1).
 

@@ -66,7 +66,7 @@ def _users_target() -> Target:
 def _assert_same_answers(one: Defense, other: Defense, images: np.ndarray):
     ones, others = one(images), other(images)
     for key in OUTPUTS:
-        np.testing.assert_allclose(ones[key], others[key], rtol=1e-6, atol=1e-6, err_msg=key)
+        np.testing.assert_allclose(ones[key], others[key], rtol=1e-4, atol=1e-4, err_msg=key)
 
 
 def test_a_defense_is_the_target_after_the_denoiser(defense, denoiser, target):
@@ -95,7 +95,7 @@ def test_its_outputs_have_their_keys_shapes_and_types(defense):
 def test_probabilities_and_classes_follow_from_the_logits(defense):
     outputs = {key: value.numpy() for key, value in defense(_images(count=20)).items()}
     powers = np.exp(outputs["logits"] - outputs["logits"].max(axis=-1, keepdims=True))
-    np.testing.assert_allclose(outputs["probabilities"], powers / powers.sum(axis=-1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(outputs["probabilities"], powers / powers.sum(axis=-1, keepdims=True), atol=1e-5)
     np.testing.assert_allclose(outputs["probabilities"].sum(axis=-1), 1, atol=1e-5)
     np.testing.assert_array_equal(outputs["classes"], outputs["logits"].argmax(axis=-1))
 

@@ -21,7 +21,7 @@ from hgd_tf.defenses import Defense, exporting
 from hgd_tf.defenses.ensemble import Ensemble, Flow, as_ensemble
 from hgd_tf.defenses.exporting import Export, export, export_path
 from hgd_tf.denoisers import dunet
-from hgd_tf.errors import RunError
+from hgd_tf.errors import RunError, TargetError
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target, resize_to
 from hgd_tf.targets.convolution import InputGradientConv2D
@@ -175,6 +175,35 @@ def test_a_users_model_with_models_inside_is_folded_too(tmp_path):
     assert any(isinstance(layer, layers.BatchNormalization) for layer in inside.layers)
 
 
+class Shifted(layers.Layer):
+    """Its copy is without the shift, which its configuration does not name."""
+
+    shift = 0.0
+
+    def call(self, inputs):
+        return inputs + self.shift
+
+
+@pytest.mark.numerics
+def test_a_copy_that_answers_otherwise_is_refused_and_one_that_differs_by_rounding_is_not(tmp_path):
+    keras.utils.set_random_seed(0)
+    shifted = Shifted()
+    upwards = [layers.Conv2DTranspose(4, 3, strides=2), layers.BatchNormalization(), shifted]
+    head = [layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(6)]
+    model = _randomized(keras.Sequential([keras.Input((9, 9, 4)), layers.Rescaling(1 / 255), *upwards, *head]))
+    ensemble = as_ensemble(Defense(None, load_target(model)), "users_own")
+    exported = export(ensemble, tmp_path / "users_own" / "1", "a test")
+    images = _images(2, 9, 9, 4)
+    _assert_close(_signature(exported)(images=images)["logits"], ensemble(images)["logits"])
+    compared = json.loads((exported.path / "assets.extra" / "export.json").read_text())["comparison with the source"]
+    assert compared["images"] == 4
+    assert compared["largest_difference"] <= compared["allowed_difference"] < 1e-3 * compared["largest_logit"]
+    shifted.shift = 0.01
+    with pytest.raises(TargetError, match=r"other/1: expected logits equal to the source's .*received some 0\.0"):
+        export(ensemble, tmp_path / "other" / "1", "a test")
+    assert [path.name for path in tmp_path.iterdir()] == ["users_own"]
+
+
 def test_what_was_trained_in_bfloat16_computes_in_float32():
     denoiser, exact = _narrow(precision="bfloat16"), _narrow()
     exact.set_weights(denoiser.get_weights())
@@ -208,7 +237,7 @@ def test_it_loads_silently_where_this_package_is_absent(exported, defense, tmp_p
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "1"}  # no remarks on the machine, but warnings
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    for word in ("gradient", "Unable to restore", "WARNING", "untraced", "unregistered"):
+    for word in ("gradient", "Unable to restore", "WARNING:tensorflow", "UserWarning", "untraced", "unregistered"):
         assert word not in done.stderr, done.stderr
     _assert_close(np.load(tmp_path / "logits.npy"), defense(images)["logits"])
 

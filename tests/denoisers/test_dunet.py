@@ -327,7 +327,7 @@ def test_rescaled_is_a_copy_with_that_output_scale_and_the_same_weights(name):
     copy = rescaled(model, 2.0)
     np.testing.assert_allclose(copy(images), shallow(name, output_scale=2.0)(images), rtol=1e-6, atol=1e-4)
     copy.set_weights([np.zeros_like(weight) for weight in copy.get_weights()])
-    np.testing.assert_array_equal(model(images), before)
+    np.testing.assert_allclose(model(images), before, rtol=1e-6, atol=1e-4)
 
 
 @both_names
@@ -353,6 +353,11 @@ def test_eager_equals_graph_for_unknown_batch_size_and_side(name):
     assert graph.experimental_get_tracing_count() == 1
 
 
+def _rounding(noise) -> float:
+    """How far two passes in bfloat16 through few convolutions may be apart: four and a sum round by 1/256 each."""
+    return 5 / 256 * np.abs(noise).max()
+
+
 @both_names
 @pytest.mark.parametrize("options", [{}, {"output_scale": 2.0}, {"block_size": 2, "precision": "bfloat16"}], ids=str)
 def test_saved_denoiser_is_loaded_equal(name, options, tmp_path):
@@ -360,7 +365,11 @@ def test_saved_denoiser_is_loaded_equal(name, options, tmp_path):
     model.save(tmp_path / "denoiser.keras")
     loaded = keras.models.load_model(tmp_path / "denoiser.keras")
     assert loaded.name == name
-    np.testing.assert_allclose(loaded(images), model(images), rtol=1e-6, atol=1e-4)
+    expected = model(images)
+    tolerance = _rounding(expected - images) if "precision" in options else 1e-4
+    np.testing.assert_allclose(loaded(images), expected, rtol=1e-6, atol=tolerance)
+    for weight, saved in zip(loaded.get_weights(), model.get_weights()):
+        np.testing.assert_array_equal(weight, saved)
     convolutions = layers_of(loaded, keras.layers.Conv2D)
     assert {layer.compute_dtype for layer in convolutions} == {options.get("precision", "float32")}
 
@@ -368,7 +377,8 @@ def test_saved_denoiser_is_loaded_equal(name, options, tmp_path):
 def test_rescaled_keeps_patches_and_precision():
     model, images = shallow("dunet", 2, precision="bfloat16"), random_images(2, 19, 23, 3)
     noise = model(images) - images
-    np.testing.assert_allclose(rescaled(model, 2.0)(images) - images, 2 * noise, rtol=1e-5, atol=1e-3)
+    received = rescaled(model, 2.0)(images) - images
+    np.testing.assert_allclose(received, 2 * noise, atol=_rounding(2 * noise), rtol=0)
 
 
 @both_names

@@ -41,8 +41,13 @@ def test_every_convolution_has_a_level_in_the_order_of_the_forward_pass(images, 
     assert all(level > 0 for level in levels.values())
 
 
+@pytest.mark.numerics
 def test_an_image_is_no_perturbation_of_itself(images, target):
-    assert set(perturbation_levels(target, images[0], images[0]).values()) == {0.0}
+    """But for rounding: two rows of a batch may be summed in two orders."""
+    terms = sum(np.prod(kernel.shape[:-1]) for kernel in target.network.weights if len(kernel.shape) > 1)
+    levels = perturbation_levels(target, images[0], images[0])
+    assert levels.pop("image") == 0.0
+    assert max(levels.values()) < np.finfo(np.float32).eps * np.sqrt(terms)
 
 
 def test_gaussian_noise_has_the_norm_of_each_perturbation_and_depends_on_the_seed(images):

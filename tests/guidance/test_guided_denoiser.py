@@ -297,11 +297,12 @@ def test_metrics_start_anew_after_a_reset(target):
     first = {name: float(value) for name, value in model.test_step(batch).items()}
     model.test_step(batch_of(20, first=50))
     model.reset_metrics()
-    assert {name: float(value) for name, value in model.test_step(batch).items()} == first
+    assert {name: float(value) for name, value in model.test_step(batch).items()} == pytest.approx(first, rel=1e-5)
     assert list(first) == ["loss", "accuracy", "accuracy_fgsm", "accuracy_ifgsm4", "accuracy_unused"]
 
 
 def test_calling_it_denoises_in_inference_mode(target):
     denoiser, batch = small_denoiser(), batch_of(4)
     model = compiled(denoiser, target, "feature")
-    np.testing.assert_array_equal(model(batch.attacked), denoiser(batch.attacked, training=False))
+    expected = denoiser(batch.attacked, training=False)
+    np.testing.assert_allclose(model(batch.attacked), expected, rtol=1e-5, atol=1e-3)

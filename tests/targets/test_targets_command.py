@@ -79,12 +79,12 @@ def test_a_converted_target_loads_with_the_same_answers_at_any_size(lite0, check
     _run("convert", "efficientnet_lite0", f"--checkpoint_dir={checkpoint_dir}", f"--output={tmp_path}/again.keras")
     images = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 3)).astype(np.float32)
     target = load_target("efficientnet_lite0", str(tmp_path / "again.keras"))
-    assert relative_error(target(images)["logits"], lite0(images, training=False)["logits"]) < 1e-5
+    assert relative_error(target(images)["logits"], lite0(images, training=False)["logits"]) < 1e-4
     other = build_target("efficientnet_lite0", 160)
     other.set_weights(lite0.get_weights())
     smaller = load_target("efficientnet_lite0", image_size=160, checkpoint_dir=str(checkpoint_dir))
     resized = tf.image.resize(images, (160, 160), antialias=True)
-    assert relative_error(smaller(images)["logits"], other(resized, training=False)["logits"]) < 1e-5
+    assert relative_error(smaller(images)["logits"], other(resized, training=False)["logits"]) < 1e-4
 
 
 class Server(http.server.ThreadingHTTPServer):

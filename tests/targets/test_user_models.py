@@ -143,7 +143,7 @@ def test_moving_statistics_do_not_move():
     target = load_target(model, feature_layer="normalization")
     before = [weight.tobytes() for weight in model.get_weights()]
     expected = target(_images())["logits"].numpy()
-    np.testing.assert_array_equal(target(_images(), training=True)["logits"], expected)
+    np.testing.assert_allclose(target(_images(), training=True)["logits"], expected, rtol=1e-4, atol=1e-4)
     assert [weight.tobytes() for weight in model.get_weights()] == before
 
 
@@ -168,7 +168,7 @@ def test_a_saved_model_loads_from_its_path(tmp_path, form):
         assert (target.name, target.image_size, target.classes) == (name, SIZE, CLASSES)
         loaded = target(_images())
         for key in ("features", "logits"):
-            np.testing.assert_allclose(loaded[key], in_memory[key], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(loaded[key], in_memory[key], rtol=1e-4, atol=1e-5)
 
 
 def _of_open_size() -> keras.Model:
