@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from hgd_tf.attacks import Roles
 from hgd_tf.data import LabeledImages
@@ -12,6 +16,17 @@ from hgd_tf.stack import keras
 from hgd_tf.targets import Target
 
 COUNT = 14
+
+networks = importlib.import_module("hgd_tf.denoisers.dunet")  # the package's function of that name hides the module
+
+
+@contextlib.contextmanager
+def few_convolutions() -> Iterator[None]:
+    """Denoisers of two levels of one convolution each, for what does not depend on depth: built in a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "FEEDFORWARD", ((1, 64), (1, 128)))
+        patch.setattr(networks, "FEEDBACK", ((1, 64),))
+        yield
 
 
 def small_target(name: str, seed: int) -> Target:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_set
 
 from hgd_tf.competition.entries import load_entries
 from hgd_tf.defenses import Defense, save_defense
@@ -24,7 +25,7 @@ DESCRIPTIONS = [*sorted(SUBMISSION.glob("*.json")), *sorted(SUBMISSION.parent.gl
 DESCRIPTIONS.remove(SUBMISSION / "metadata.json")
 DESCRIPTION = {
     "denoisers": {"A": {"defense": "saved"}, "B": {"defense": "other"}},
-    "targets": {"X": {"name": "mini_inception"}, "Y": {"name": "mini_resnet"}},
+    "targets": {"X": {"name": "mini_vgg"}, "Y": {"name": "mini_resnet"}},
     "flows": ["A->X", " A & B -> X & Y ", "Y"],
 }
 
@@ -33,13 +34,19 @@ DESCRIPTION = {
 def folder(tmp_path_factory) -> Path:
     """Holds two defenses and a description of an ensemble."""
     path = tmp_path_factory.mktemp("line_up")
-    target = load_target("mini_inception")
+    target = load_target("mini_vgg")
     save_defense(Defense(median(1), target), path / "saved")
     images = keras.Input((None, None, 1))
     blur = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="ones", name="blur")
     save_defense(Defense(keras.Model(images, blur(images) / 9), target), path / "other")
     describe(path)
     return path
+
+
+@pytest.fixture
+def few_convolutions():
+    with small_set.few_convolutions():
+        yield
 
 
 def describe(folder: Path, **changes) -> Path:
@@ -59,7 +66,7 @@ def test_a_description_gives_the_ensemble_of_its_flows(folder, images, monkeypat
     assert [len(flow.targets) for flow in ensemble.flows] == [1, 2, 1]
     monkeypatch.chdir(folder)
     one, other = (keras.models.load_model(f"{name}/denoiser.keras", compile=False) for name in ("saved", "other"))
-    x, y = load_target("mini_inception"), load_target("mini_resnet")
+    x, y = load_target("mini_vgg"), load_target("mini_resnet")
     expected = Ensemble([Flow([one], [x], "1"), Flow([one, other], [x, y], "2"), Flow([], [y], "3")])
     np.testing.assert_allclose(ensemble(images)["logits"], expected(images)["logits"], rtol=1e-5, atol=1e-5)
 
@@ -74,13 +81,13 @@ def test_parts_are_shared_by_the_flows(folder):
 def test_a_filter_is_a_denoiser(folder, images):
     filters = {"A": {"filter": "median", "channels": 1}, "B": {"filter": "gaussian"}}
     ensemble = read_line_up(describe(folder, denoisers=filters, flows=["A->X"])).load()
-    expected = Defense(median(1), load_target("mini_inception"))(images)
+    expected = Defense(median(1), load_target("mini_vgg"))(images)
     np.testing.assert_allclose(ensemble(images)["logits"], expected["logits"], rtol=1e-5, atol=1e-5)
 
 
-def test_a_scale_multiplies_the_predicted_noise(folder, images):
+def test_a_scale_multiplies_the_predicted_noise(folder, images, few_convolutions):
     denoiser = dunet(1 / 32, 1)
-    save_defense(Defense(denoiser, load_target("mini_inception")), folder / "dunet")
+    save_defense(Defense(denoiser, load_target("mini_vgg")), folder / "dunet")
     scaled = {"A": {"defense": "dunet", "output_scale": 2}, "B": {"defense": "dunet", "output_scale": 0.5}}
     twice, half = read_line_up(describe(folder, denoisers=scaled, flows=["A->X", "B->X"])).load().flows
     pixels = images.astype(np.float32)
@@ -112,7 +119,7 @@ def test_line_ups_of_the_same_parts_load_each_once(folder, images, monkeypatch):
     parts = described_parts(folder / "line_up.json", DESCRIPTION)
     line_ups = [parts.line_up(flows) for flows in (["A->X"], ["A&B->X"], ["X", "A->X"])]
     loaded_parts = load_parts(line_ups)
-    assert sorted(loaded) == ["mini_inception", "other", "saved"]
+    assert sorted(loaded) == ["mini_vgg", "other", "saved"]
     one, two, three = (line_up.through(loaded_parts) for line_up in line_ups)
     assert one.flows[0].targets[0] is two.flows[0].targets[0] is three.flows[1].targets[0]
     alone = line_ups[1].load()
@@ -126,7 +133,7 @@ def test_only_what_flows_use_is_loaded(folder):
 
 
 def test_a_target_may_have_another_size(folder, images):
-    sizes = {"X": {"name": "mini_inception"}, "Y": {"name": "mini_inception", "image_size": 56}}
+    sizes = {"X": {"name": "mini_vgg"}, "Y": {"name": "mini_vgg", "image_size": 56}}
     ensemble = read_line_up(describe(folder, targets=sizes, flows=["X&Y"])).load()
     assert [target.image_size for target in ensemble.flows[0].targets] == [28, 56]
     assert ensemble(images)["logits"].shape == (3, 10)
@@ -159,7 +166,7 @@ def test_loading_all_at_a_time_gives_the_same_every_time(folder, images):
 
 
 def test_everything_that_is_missing_is_named_at_once(folder):
-    targets = {"X": {"name": "mini_inception"}, "Y": {"name": "resnet152", "checkpoint": "absent.pth"}}
+    targets = {"X": {"name": "mini_vgg"}, "Y": {"name": "mini_vgg", "checkpoint": "absent.h5"}}
     denoisers = {"A": {"defense": "nowhere"}, "B": {"official": "absent.ckpt", "preprocessing": "caffe"}}
     line_up = read_line_up(describe(folder, denoisers=denoisers, targets=targets, flows=["A&B->X&Y"]))
     with pytest.raises(RunError) as error:
@@ -168,14 +175,14 @@ def test_everything_that_is_missing_is_named_at_once(folder):
         "changed.json: 3 of 4 parts cannot be loaded: A: ",
         "nowhere holds no defense",
         "B: preprocessing must be one of inception, torch, received 'caffe'",
-        "absent.pth",
+        "absent.h5",
     ):
         assert part in str(error.value)
 
 
 MISTAKES = {
     "no section": ({"flows": None}, r"expected 'flows', a JSON array"),
-    "section of another kind": ({"targets": ["mini_inception"]}, r"expected 'targets', a JSON object"),
+    "section of another kind": ({"targets": ["mini_vgg"]}, r"expected 'targets', a JSON object"),
     "unknown section": ({"weights": {}}, r"expected denoisers, targets, flows, received 'weights'"),
     "no flow": ({"flows": []}, r"expected at least one flow, such as 'A->X', received none"),
     "flow of another kind": ({"flows": [["A", "X"]]}, r"expected a flow such as 'A->X', received \['A', 'X'\]"),
@@ -185,7 +192,10 @@ MISTAKES = {
     "target as denoiser": ({"flows": ["X->X"]}, r"names denoiser 'X'"),
     "nothing described": ({"denoisers": {}}, r"names denoiser 'A'; described are none"),
     "nobody's name": ({"flows": ["A->"]}, r"flow 'A->' names target ''"),
-    "one name for two": ({"targets": {"A": {"name": "mini_vgg"}}}, r"A is the name of a denoiser and of a target"),
+    "one name for two": (
+        {"targets": {"A": {"name": "mini_inception"}}},
+        r"A is the name of a denoiser and of a target",
+    ),
     "denoiser of nothing": ({"denoisers": {"A": {}}}, r"A: expected 'defense', perhaps 'output_scale', received \{\}"),
     "denoiser in words": ({"denoisers": {"A": "saved"}}, r"A: expected 'defense', perhaps .*, received 'saved'"),
     "unknown filter": (

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from small_set import small_target
 
 from hgd_tf.attacks import TRAINING_RECIPES, Roles
 from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS
@@ -25,13 +26,22 @@ COUNT = 20
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Fashion-MNIST's first test images as files, and a table that calls number n's class n % 3."""
+    """Fashion-MNIST's first test images as files, a table that calls number n's class n % 3, and a small target."""
     folder = tmp_path_factory.mktemp("experiment")
+    small_classifier().save(folder / "small.keras")
     (folder / "photographs").mkdir()
     for number, image in enumerate(load_fashion_mnist().test.images[:COUNT]):
         write_image(folder / "photographs" / f"{number:02}.png", image[np.newaxis])
     write_table(folder, {})
     return folder
+
+
+def small_classifier() -> keras.Model:
+    """Of Fashion-MNIST's images and classes, loaded in a moment."""
+    keras.utils.set_random_seed(1)
+    images = keras.Input((28, 28, 1))
+    centred = keras.layers.Rescaling(1 / 255, -0.5)(images)
+    return keras.Model(images, keras.layers.Dense(10)(keras.layers.Flatten()(centred)))
 
 
 def write_table(folder, changes: dict[int, int], name: str = "labels.csv"):
@@ -42,13 +52,14 @@ def write_table(folder, changes: dict[int, int], name: str = "labels.csv"):
 
 
 def load(folder, **changes):
-    options = {"members": ("target",), "holdout": "target", "ens_target": None, **changes}
+    small = {"target": str(folder / "small.keras"), "members": ("target",), "holdout": "target", "ens_target": None}
+    options = {**small, **changes}
     return load_experiment(ExperimentConfig(photographs=str(folder / "photographs"), **options), folder / "sets")
 
 
 def test_images_of_unknown_class_are_validated_by_the_targets_own_answer(folder):
     splits = load(folder).splits
-    target = load_target("mini_inception")
+    target = load_target(folder / "small.keras")
     assert {file.label for file in splits.train_files} == set(splits.validation.labels) == {-1}
     answers = np.argmax(target(splits.validation.images)["logits"], axis=1)
     labeled = labeled_by(target, splits.validation)
@@ -67,7 +78,7 @@ def test_known_classes_stay(folder):
 
 
 def test_images_have_the_targets_size(folder):
-    assert load(folder, image_size=32).splits.validation.images.shape == (3, 32, 32, 1)
+    assert load(folder, target="mini_inception", image_size=32).splits.validation.images.shape == (3, 32, 32, 1)
 
 
 @pytest.mark.parametrize("part", ["training", "validation"])
@@ -75,7 +86,7 @@ def test_a_class_that_the_target_does_not_know_is_an_error(folder, part):
     names = {file.path.stem for file in load(folder).splits.train_files}
     number = next(n for n in range(COUNT) if (f"{n:02}" in names) == (part == "training"))
     table = write_table(folder, {number: 12}, f"{part}.csv")
-    with pytest.raises(TargetError, match=r"mini_inception takes 1 channels and knows 10 classes; .* 13 classes"):
+    with pytest.raises(TargetError, match=r"small takes 1 channels and knows 10 classes; .* 13 classes"):
         load(folder, labels=table)
 
 
@@ -84,7 +95,7 @@ def test_a_class_that_the_target_does_not_know_is_an_error(folder, part):
 
 def test_who_plays_appendix_d_is_loaded_once(folder):
     named = {"IncV3": "target", "ensV3": "mini_inception", "IncV4": "mini_vgg", "ResNet101": "mini_vgg"}
-    roles = load(folder, networks=named, holdout="mini_vgg").roles
+    roles = load(folder, target="mini_inception", networks=named, holdout="mini_vgg").roles
     assert {part: network.name for part, network in roles.named.items()} == {**named, "IncV3": "mini_inception"}
     assert roles.named["IncV3"] is roles.named["ensV3"] is roles.target
     assert roles.named["IncV4"] is roles.named["ResNet101"] is roles.holdout
@@ -92,7 +103,8 @@ def test_who_plays_appendix_d_is_loaded_once(folder):
 
 def test_a_resized_target_does_not_play_the_part_of_its_name(folder):
     """Which another target's run would take at its own size."""
-    roles = load(folder, networks={"IncV3": "target", "ensV3": "mini_inception"}, image_size=20).roles
+    networks = {"IncV3": "target", "ensV3": "mini_inception"}
+    roles = load(folder, target="mini_inception", networks=networks, image_size=20).roles
     assert roles.named["IncV3"] is roles.target and roles.target.image_size == 20
     assert (roles.named["ensV3"].name, roles.named["ensV3"].image_size) == ("mini_inception", 28)
 
@@ -108,21 +120,23 @@ def test_a_player_that_does_not_fit_the_images_is_an_error(folder):
 # --- seen and unseen classes ---
 
 
-def crafted_classes(recipe: str, part: str, **changes) -> set[int]:
-    config = CraftConfig(recipe, members=("target",), holdout="target", source=f"embedded:{part}", **changes)
+def crafted_classes(folder, recipe: str, part: str, **changes) -> set[int]:
+    target = str(folder / "small.keras")
+    config = CraftConfig(recipe, target, members=("target",), holdout="target", source=f"embedded:{part}", **changes)
     return set(load_plan(config).source.labels)
 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_three_quarters_of_the_classes_are_trained_on_as_in_the_recipes(folder, seed):
-    config = ExperimentConfig(members=("target",), holdout="target", ens_target=None, seed=seed, class_split=True)
+    small = {"target": str(folder / "small.keras"), "members": ("target",), "holdout": "target", "ens_target": None}
+    config = ExperimentConfig(**small, seed=seed, class_split=True)
     splits = load_experiment(config, folder / "sets").splits
     seen, validated, tested = (set(part.labels) for part in (splits.train, splits.validation, splits.test))
     assert (len(seen), len(tested)) == (8, 2)  # of 10: 7.5 is rounded to even
     assert validated == tested and not seen & tested
-    assert seen == crafted_classes("seen_classes_train_set", "train", seed=seed)
-    assert validated == crafted_classes("unseen_classes_validation_set", "validation", seed=seed)
-    assert tested == crafted_classes("unseen_classes_black_eps4", "test", seed=seed)
+    assert seen == crafted_classes(folder, "seen_classes_train_set", "train", seed=seed)
+    assert validated == crafted_classes(folder, "unseen_classes_validation_set", "validation", seed=seed)
+    assert tested == crafted_classes(folder, "unseen_classes_black_eps4", "test", seed=seed)
     whole = load_fashion_mnist()
     assert len(splits.train.labels) == np.isin(whole.train.labels, list(seen)).sum()
     assert len(splits.test.labels) == np.isin(whole.test.labels, list(tested)).sum()
@@ -132,7 +146,7 @@ def test_three_quarters_of_the_classes_are_trained_on_as_in_the_recipes(folder, 
 def test_photographs_are_split_by_the_same_classes(folder):
     table = write_table(folder, {number: number % 10 for number in range(COUNT)}, "ten.csv")
     splits = load(folder, labels=table, test_dir=str(folder / "photographs"), class_split=True).splits
-    seen = crafted_classes("seen_classes_train_set", "train")
+    seen = crafted_classes(folder, "seen_classes_train_set", "train")
     assert {file.label for file in splits.train_files} == seen
     assert set(splits.validation.labels) == set(splits.test.labels) == set(range(10)) - seen
     assert (len(splits.train_files), len(splits.validation.labels), len(splits.test.labels)) == (16, 4, 4)
@@ -147,7 +161,7 @@ def test_photographs_of_unknown_classes_cannot_be_split_by_them(folder):
 
 
 def test_what_the_recipe_attacks_has_one_quick_copy_whatever_parts_it_plays():
-    target, other, unused = (load_target(name) for name in ("mini_inception", "mini_resnet", "mini_vgg"))
+    target, other, unused = (small_target(f"small{number}", number) for number in range(3))
     named = {name: (target, other)[number % 2] for number, name in enumerate(APPENDIX_D_NETWORKS)}
     roles = Roles(target, (unused, other), unused, named)
     config = TrainConfig(ExperimentConfig(), precision="bfloat16")
@@ -165,7 +179,7 @@ def test_what_the_recipe_attacks_has_one_quick_copy_whatever_parts_it_plays():
 
 def test_members_are_attacked_at_their_own_size():
     """As where the test sets are made."""
-    target, other = load_target("mini_inception", image_size=20), load_target("mini_resnet", image_size=24)
+    target, other = load_target("mini_vgg", image_size=20), load_target("mini_vgg", image_size=24)
     config = TrainConfig(ExperimentConfig(), precision="bfloat16")
     quick = training._quick_roles(Roles(target, (target, other), other), TRAINING_RECIPES["light_mix"], config)
     assert [member.image_size for member in quick.members] == [20, 24]

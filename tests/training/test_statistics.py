@@ -32,8 +32,8 @@ def test_statistics_are_the_means_over_the_batches_by_hand():
 def test_they_come_in_the_order_of_a_denoisers_non_trainable_variables():
     """With them, inference is nearer to what training mode gives on the batch; all that differs is n / (n - 1)."""
     keras.utils.set_random_seed(0)
-    denoiser, probe, in_training = dunet(1 / 16, 1), dunet(1 / 16, 1, statistics_momentum=0.0), dunet(1 / 16, 1)
-    images = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 128, 128, 1)).astype(np.float32))
+    denoiser, probe, in_training = dunet(1 / 64, 1), dunet(1 / 64, 1, statistics_momentum=0.0), dunet(1 / 64, 1)
+    images = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 96, 96, 1)).astype(np.float32))
     in_training.set_weights(denoiser.get_weights())
     wanted = in_training(images, training=True)
     before = np.mean(np.abs(denoiser(images) - wanted))

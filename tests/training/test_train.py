@@ -19,14 +19,16 @@ from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import HgdError, RunError
+from hgd_tf.guidance import GuidedDenoiser
 from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
 from hgd_tf.training.callbacks import TrainingState
+from hgd_tf.training.experiment import load_experiment
 
 pytestmark = pytest.mark.usefixtures("few_convolutions")
 training = sys.modules["hgd_tf.training.train"]
-EPOCHS, STEPS, WARMUP = 3, 4, 2
+EPOCHS, STEPS, WARMUP = 2, 4, 2
 RATE, MOMENTUM = 0.02, 0.9
 TIMES = {"images_per_second", "waiting", "crafting", "hours"}
 
@@ -102,7 +104,10 @@ class Interrupting:
 
 
 def train(config: TrainConfig, run: Path) -> Path:
-    """As a process of its own would: Keras numbers its layers from the first on, which orders sums of gradients."""
+    """As a process of its own would: Keras numbers its layers from the first on, which orders sums of gradients.
+
+    The sets are beside the run.
+    """
     keras.backend.clear_session()
     train_denoiser(config, run, run.parent / "sets")
     return run
@@ -201,9 +206,9 @@ def test_the_averaged_weights_are_saved_and_the_last_ones_trained_on(interrupted
         assert not in_state(weight, "denoiser/")
 
 
-def test_averaged_weights_have_statistics_of_stored_pairs_too(config, tmp_path):
+def test_averaged_weights_have_statistics_of_stored_pairs_too(config, folder):
     """One epoch: those that are saved are others than those that training goes on with."""
-    run = train(dataclasses.replace(config, craft="stored", epochs=1), tmp_path / "stored")
+    run = train(dataclasses.replace(config, craft="stored", epochs=1), folder / "stored")
     saved = [variable.numpy() for variable in load_defense(run).denoiser.non_trainable_variables]
     kept = [value for key, value in variables(run).items() if key.startswith("denoiser/") and "moving" in key]
     assert len(saved) == len(kept) == 6
@@ -227,36 +232,18 @@ def other(folder) -> tuple[Path, list[np.ndarray]]:
     """A defence with random weights."""
     keras.utils.set_random_seed(7)
     denoiser = dunet(1 / 64, 1, block_size=2)
-    save_defense(Defense(denoiser, load_target("mini_inception")), folder / "other")
+    save_defense(Defense(denoiser, load_target(small_classifier())), folder / "other")
     return folder / "other", denoiser.get_weights()
 
 
-class Stopped(Exception):
-    """Nothing more of the run is wanted."""
+def made(config: TrainConfig) -> GuidedDenoiser:
+    """The untrained model."""
+    return training.make_model(config, load_experiment(config.experiment, "sets"), ("fgsm",))
 
 
-@pytest.fixture
-def made(monkeypatch):
-    """Trains up to the untrained model; that model."""
-
-    def made(config: TrainConfig, run: Path):
-        found = []
-
-        def stop(model, *rest):
-            found.append(model)
-            raise Stopped
-
-        monkeypatch.setattr(training, "_fit", stop)
-        with contextlib.suppress(Stopped):
-            train(config, run)
-        return found[0]
-
-    return made
-
-
-def test_training_starts_from_another_defences_weights(config, other, made, tmp_path):
+def test_training_starts_from_another_defences_weights(config, other):
     path, weights = other
-    model = made(dataclasses.replace(config, init_from=str(path)), tmp_path / "run")
+    model = made(dataclasses.replace(config, init_from=str(path)))
     for received, expected in zip(model.denoiser.get_weights(), weights):
         np.testing.assert_array_equal(received, expected)
     trainable = model.denoiser.trainable_variables
@@ -264,15 +251,14 @@ def test_training_starts_from_another_defences_weights(config, other, made, tmp_
     assert len(averages) == len(trainable)
     for average, variable in zip(averages, trainable):
         np.testing.assert_array_equal(average, variable)
-    fresh = made(config, tmp_path / "fresh")
+    fresh = made(config)
     assert np.any(fresh.denoiser.get_weights()[0] != weights[0])
 
 
-@pytest.mark.parametrize("ema", [0.0, MOMENTUM])
-def test_frozen_statistics_are_those_of_the_start_and_the_kernels_are_not(config, other, tmp_path, ema):
+def test_frozen_statistics_are_those_of_the_start_and_the_kernels_are_not(config, other, folder):
     path, _ = other
-    changes = {"init_from": str(path), "frozen_statistics": True, "craft": "stored", "epochs": 1, "ema": ema}
-    run = train(dataclasses.replace(config, **changes), tmp_path / "run")
+    changes = {"init_from": str(path), "frozen_statistics": True, "craft": "stored", "epochs": 1}
+    run = train(dataclasses.replace(config, **changes), folder / "frozen")
     denoiser, started = load_defense(run).denoiser, load_defense(path).denoiser
     assert len(denoiser.non_trainable_variables) == 6
     for found, expected in zip(denoiser.non_trainable_variables, started.non_trainable_variables):
@@ -281,8 +267,8 @@ def test_frozen_statistics_are_those_of_the_start_and_the_kernels_are_not(config
         assert np.any(found != expected)
 
 
-def test_bfloat16_is_of_the_denoiser_and_of_the_target_that_guides(config, made, tmp_path):
-    model = made(dataclasses.replace(on_mini(config), precision="bfloat16"), tmp_path / "run")
+def test_bfloat16_is_of_the_denoiser_and_of_the_target_that_guides(config):
+    model = made(dataclasses.replace(on_mini(config), precision="bfloat16"))
     assert model.denoiser.get_layer("head").compute_dtype == "bfloat16"
     computing = {layer.compute_dtype for layer in model.guide.network.layers if layer.weights}
     assert computing == {"bfloat16"}
