@@ -22,6 +22,7 @@ def target():
     return load_target("mini_resnet")
 
 
+@pytest.mark.numerics
 def test_levels_are_the_papers_by_hand(images, target):
     clean, perturbed = (batch.astype(np.float64) for batch in images)
     levels = perturbation_levels(target, *images)
@@ -41,8 +42,14 @@ def test_every_convolution_has_a_level_in_the_order_of_the_forward_pass(images, 
     assert all(level > 0 for level in levels.values())
 
 
+@pytest.mark.numerics
 def test_an_image_is_no_perturbation_of_itself(images, target):
-    assert set(perturbation_levels(target, images[0], images[0]).values()) == {0.0}
+    """But for rounding, which may depend on an image's place in its batch: of a sum of n terms at most n times eps."""
+    levels = perturbation_levels(target, images[0], images[0])
+    assert levels.pop("image") == 0.0
+    terms = max(np.prod(layer.kernel.shape[:-1]) for layer in target.network.layers if hasattr(layer, "kernel"))
+    assert max(levels.values()) <= len(levels) * terms * np.finfo(np.float32).eps < 1e-3
+    assert min(perturbation_levels(target, *images).values()) > 1e-2
 
 
 def test_gaussian_noise_has_the_norm_of_each_perturbation_and_depends_on_the_seed(images):
