@@ -1,4 +1,4 @@
-"""`python -m hgd_tf.defend` on a folder, and the submission that runs it. Single images: `test_commands.py`."""
+"""`python -m hgd_tf.defend` on a folder, and the submission that runs it. Single images: `test_command_runs.py`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from warm_commands import Outcome, run_warm
 
 from hgd_tf.data.images import decode_image
 from hgd_tf.data.labeled_files import labeled_files
@@ -47,20 +48,19 @@ def workplace(tmp_path_factory) -> Path:
     for number in range(7):
         pixels = generator.integers(256, size=(28, 28 + number // 5), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
-    save_defense(Defense(median(1), load_target("mini_inception")), folder / "defense")
+    save_defense(Defense(median(1), load_target("mini_vgg")), folder / "defense")
     describe(folder / "models.json", {"A": {"defense": "defense"}})
     describe(folder / "absent.json", {"A": {"defense": "nowhere"}})
     return folder
 
 
 def describe(path: Path, denoisers: dict) -> None:
-    targets = {"X": {"name": "mini_resnet"}, "Y": {"name": "mini_vgg"}, "Z": {"name": "mini_inception"}}
+    targets = {"X": {"name": "mini_resnet"}, "Y": {"name": "mini_vgg"}, "Z": {"name": "mini_vgg", "image_size": 32}}
     path.write_text(json.dumps({"denoisers": denoisers, "targets": targets, "flows": ["A->X&Y", "Z"]}))
 
 
-def defend(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "hgd_tf.defend", *arguments]
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+def defend(folder: Path, *arguments: str) -> Outcome:
+    return run_warm(folder, "hgd_tf.defend", arguments)
 
 
 def labels(path: Path) -> dict[str, int]:
@@ -115,15 +115,15 @@ def test_the_script_says_how_it_is_used(tmp_path, arguments):
 def test_one_defense_classifies_a_folder_too(workplace, tmp_path):
     output = tmp_path / "out.csv"
     done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--run_dir=defense", "--batch_size=3")
-    assert (done.returncode, done.stderr) == (0, "")
-    defense = Defense(median(1), load_target("mini_inception"))
+    assert (done.status, done.stderr) == (0, "")
+    defense = Defense(median(1), load_target("mini_vgg"))
     assert labels(output) == own_labels(defense, workplace / "images", 1)
 
 
 def test_missing_weights_are_named_before_a_row_is_written(workplace, tmp_path):
     output = tmp_path / "out.csv"
     done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--models=absent.json")
-    assert done.returncode == 1
+    assert done.status == 1
     (line,) = done.stderr.splitlines()
     assert "absent.json: 1 of 4 parts cannot be loaded: A: nowhere holds no defense" in line
     assert not output.exists()
@@ -149,7 +149,7 @@ MISTAKES = {
 def test_a_mistake_is_told_on_one_line(workplace, name):
     arguments, message = MISTAKES[name]
     done = defend(workplace, *arguments)
-    assert done.returncode == 1
+    assert done.status == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and message in line
     assert not (workplace / "out.csv").exists()

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_logits_guidance_defends_the_embedded_target(tmp_path):
     command = [sys.executable, "-m", "hgd_tf.train", "--flagfile=lgd.flags"]
     subprocess.run([*command, f"--run_dir={tmp_path}/lgd", f"--sets_dir={tmp_path}/sets"], cwd=ROOT, check=True)

@@ -110,6 +110,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_is_the_papers_configuration(run):
     for name, folder in run.runs.items():
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -122,6 +123,7 @@ def test_is_the_papers_configuration(run):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_targets_share_appendix_ds_sets(run):
     plans = [json.loads(path.read_text()) for path in (run.folder / "sets").glob("*/plan.json")]
     assert sorted((plan["recipe"], plan["source_images"]) for plan in plans) == [("appendix_d", 1), ("appendix_d", 2)]
@@ -131,6 +133,7 @@ def test_the_targets_share_appendix_ds_sets(run):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_target_has_a_trained_denoiser_and_its_old_weights(run):
     for name, folder in run.runs.items():
         denoiser = keras.models.load_model(folder / "denoiser.keras", compile=False)
@@ -146,6 +149,7 @@ def test_every_target_has_a_trained_denoiser_and_its_old_weights(run):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_runs_are_an_ensemble_that_classifies(run):
     line_up = read_line_up(run.folder / "run" / "models.json")
     assert line_up.flows == tuple(((f"feature_{name}",), (name,)) for name in TARGETS)

@@ -80,6 +80,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_is_the_papers_configuration(run):
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     experiment = config["experiment"]
@@ -92,6 +93,7 @@ def test_is_the_papers_configuration(run):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_attacks_as_in_table_1(run):
     (plan_file,) = (run.parent / "sets").glob("train_set-*/plan.json")
     plan = json.loads(plan_file.read_text(encoding="utf-8"))
@@ -103,6 +105,7 @@ def test_attacks_as_in_table_1(run):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_trains_the_papers_denoiser(run):
     denoiser = keras.models.load_model(run / "denoiser.keras", compile=False)
     assert sum(math.prod(variable.shape) for variable in denoiser.trainable_variables) == PARAMETERS
@@ -115,6 +118,7 @@ def test_trains_the_papers_denoiser(run):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ends_with_the_whole_table(run):
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert (results["target"], results["test_images"], results["adaptive_images"]) == ("inception_v3", 1, 1)

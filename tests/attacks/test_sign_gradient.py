@@ -36,13 +36,13 @@ def started(method: Method, start: str) -> Method:
 
 
 @pytest.fixture(scope="module")
-def mini_inception():
-    return load_target("mini_inception")
+def mini_vgg():
+    return load_target("mini_vgg")
 
 
 @pytest.fixture(scope="module")
-def mini_inception_resnet():
-    return load_target("mini_inception_resnet")
+def mini_resnet():
+    return load_target("mini_resnet")
 
 
 @pytest.fixture(scope="module")
@@ -202,16 +202,17 @@ def cleverhans_ifgsm(model_fn, images, epsilon: int, count: int, **labels) -> np
 
 
 @pytest.fixture(scope="module")
-def predicted_attack(mini_inception):
-    return SignGradientAttack([mini_inception])
+def predicted_attack(mini_vgg):
+    return SignGradientAttack([mini_vgg])
 
 
 @pytest.fixture(scope="module")
-def mini_logits(mini_inception):
+def mini_logits(mini_vgg):
     """One function object, since cleverhans traces anew for every other one."""
-    return lambda images: mini_inception(images)["logits"]
+    return lambda images: mini_vgg(images)["logits"]
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("epsilon", [1, 4, 16])
 def test_fgsm_is_cleverhans_fast_gradient_method(predicted_attack, mini_logits, fashion, epsilon):
     expected = cleverhans_fgsm(mini_logits, fashion.images, epsilon)
@@ -220,6 +221,7 @@ def test_fgsm_is_cleverhans_fast_gradient_method(predicted_attack, mini_logits, 
     assert equal_fraction(received, fashion.images) < 0.9
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("epsilon", "count"), [(16, 4), (4, 2), (1, 8), (10, 3)])
 def test_ifgsm_is_cleverhans_projected_gradient_descent(predicted_attack, mini_logits, fashion, epsilon, count):
     expected = cleverhans_ifgsm(mini_logits, fashion.images, epsilon, count)
@@ -228,18 +230,20 @@ def test_ifgsm_is_cleverhans_projected_gradient_descent(predicted_attack, mini_l
     assert equal_fraction(received, fashion.images) < 0.95
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("targeted", [False, True])
-def test_with_labels_the_attack_is_cleverhans_with_y(mini_inception, mini_logits, fashion, targeted):
+def test_with_labels_the_attack_is_cleverhans_with_y(mini_vgg, mini_logits, fashion, targeted):
     labels = (fashion.labels + targeted) % CLASSES
-    attack = SignGradientAttack([mini_inception], "given" if targeted else "true")
+    attack = SignGradientAttack([mini_vgg], "given" if targeted else "true")
     one_step = cleverhans_fgsm(mini_logits, fashion.images, 8, y=labels, targeted=targeted)
     four_steps = cleverhans_ifgsm(mini_logits, fashion.images, 16, 4, y=labels, targeted=targeted)
     assert equal_fraction(attack(fashion.images, 8, labels=labels), one_step) >= EQUAL_PIXELS
     assert equal_fraction(attack(fashion.images, 16, ifgsm(4), labels), four_steps) >= EQUAL_PIXELS
 
 
-def test_ensemble_is_cleverhans_on_the_mean_logits(mini_inception, mini_inception_resnet, fashion):
-    models = [mini_inception, mini_inception_resnet]
+@pytest.mark.numerics
+def test_ensemble_is_cleverhans_on_the_mean_logits(mini_vgg, mini_resnet, fashion):
+    models = [mini_vgg, mini_resnet]
     attack = SignGradientAttack(models, "true")
 
     def mean_logits(images):
@@ -252,19 +256,21 @@ def test_ensemble_is_cleverhans_on_the_mean_logits(mini_inception, mini_inceptio
 # --- NumPy ---
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("member_count", [1, 3])
 @pytest.mark.parametrize("targeted", [False, True])
-@every_schedule
-def test_loop_is_the_numpy_model_of_it_exactly(member_count, targeted, method):
+def test_loop_is_the_numpy_model_of_it_exactly(member_count, targeted):
     models = linear_models(member_count)
     images, epsilon = linear_images()
     labels = np.arange(len(images)) % 4
     attack = SignGradientAttack(models, "given" if targeted else "true")
     gradient = functools.partial(mean_logit_gradient, models)
-    expected = numpy_attack(gradient, images, labels, epsilon, method[0].steps, sign=-1 if targeted else 1)
-    np.testing.assert_array_equal(attack(images, epsilon, method, labels), expected)
+    for name, method in METHODS.items():
+        expected = numpy_attack(gradient, images, labels, epsilon, method[0].steps, sign=-1 if targeted else 1)
+        np.testing.assert_array_equal(attack(images, epsilon, method, labels), expected, err_msg=name)
 
 
+@pytest.mark.numerics
 def test_loss_of_an_ensemble_is_that_of_the_mean_logits_and_not_the_mean_of_losses():
     models = linear_models(3)
     images, epsilon = linear_images()
@@ -386,13 +392,18 @@ def test_epsilon_0_leaves_the_images_unchanged(label, start):
     np.testing.assert_array_equal(attacked, images)
 
 
-@every_mode
-def test_same_seed_gives_the_same_bytes_also_from_another_object(label, start):
+@pytest.mark.parametrize("label", LABELS)
+def test_same_seed_gives_the_same_bytes_also_from_another_object(label):
     images, epsilon, labels = small_batch()
-    attack, other = small_attack(label), SignGradientAttack([small_network()], label)
-    first = attack(images, epsilon, started(ifgsm(2), start), labels, seed=7)
-    np.testing.assert_array_equal(attack(images, epsilon, started(ifgsm(2), start), labels, seed=7), first)
-    np.testing.assert_array_equal(other(images, epsilon, started(ifgsm(2), start), labels, seed=7), first)
+    other = SignGradientAttack([small_network()], label)
+    for start in (FROM_IMAGE, FROM_UNIFORM):
+        method = started(ifgsm(2), start)
+        first, *again = (
+            attack(images, epsilon, method, labels, seed=7)
+            for attack in (small_attack(label), small_attack(label), other)
+        )
+        for attacked in again:
+            np.testing.assert_array_equal(attacked, first, err_msg=start)
 
 
 @every_mode
@@ -423,6 +434,7 @@ def test_random_start_differs_between_equal_images_of_other_numbers():
     assert max(equal_fraction(starts[i], starts[j]) for i in range(4) for j in range(i)) < 0.2
 
 
+@pytest.mark.numerics
 @every_mode
 def test_result_does_not_depend_on_the_batch_size(label, start):
     images, epsilon, labels = small_batch()
@@ -433,6 +445,7 @@ def test_result_does_not_depend_on_the_batch_size(label, start):
     assert min(equal_fraction(whole, part) for part in parts) >= EQUAL_PIXELS
 
 
+@pytest.mark.numerics
 def test_batch_size_does_not_matter_on_a_real_target(predicted_attack, fashion):
     epsilon = draw_epsilon(len(fashion.labels), 1, 16, 0)
     whole, parts = (predicted_attack(fashion.images, epsilon, batch_size=size) for size in (24, 7))
@@ -473,27 +486,27 @@ def test_one_attack_takes_images_of_several_sizes(predicted_attack, fashion):
 
 @every_schedule
 @pytest.mark.parametrize("label", ["predicted", "true"])
-def test_untargeted_attack_raises_the_cross_entropy_of_the_label(mini_inception, mini_attacks, fashion, label, method):
+def test_untargeted_attack_raises_the_cross_entropy_of_the_label(mini_vgg, mini_attacks, fashion, label, method):
     attacked = mini_attacks(label)(fashion.images, 8, method, fashion.labels)
-    labels = predictions(mini_inception, fashion.images) if label == "predicted" else fashion.labels
-    before, after = (cross_entropy(mini_inception, images, labels) for images in (fashion.images, attacked))
+    labels = predictions(mini_vgg, fashion.images) if label == "predicted" else fashion.labels
+    before, after = (cross_entropy(mini_vgg, images, labels) for images in (fashion.images, attacked))
     assert after > before + 1
 
 
 @every_schedule
 @pytest.mark.parametrize("label", ["given", "least_likely"])
-def test_targeted_attack_lowers_the_cross_entropy_of_its_target(mini_inception, mini_attacks, fashion, label, method):
+def test_targeted_attack_lowers_the_cross_entropy_of_its_target(mini_vgg, mini_attacks, fashion, label, method):
     given = (fashion.labels + 5) % CLASSES
     attacked = mini_attacks(label)(fashion.images, 8, method, given)
-    least_likely = mini_inception(fashion.images)["logits"].numpy().argmin(axis=1)
+    least_likely = mini_vgg(fashion.images)["logits"].numpy().argmin(axis=1)
     labels = given if label == "given" else least_likely
-    before, after = (cross_entropy(mini_inception, images, labels) for images in (fashion.images, attacked))
+    before, after = (cross_entropy(mini_vgg, images, labels) for images in (fashion.images, attacked))
     assert after < before - 1
 
 
 @pytest.fixture(scope="module")
-def mini_attacks(mini_inception):
-    return functools.cache(lambda label: SignGradientAttack([mini_inception], label))
+def mini_attacks(mini_vgg):
+    return functools.cache(lambda label: SignGradientAttack([mini_vgg], label))
 
 
 def predictions(model, images: np.ndarray) -> np.ndarray:

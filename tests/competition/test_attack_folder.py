@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -38,6 +39,12 @@ def target():
     return small_roles().target
 
 
+@pytest.fixture(scope="module")
+def attack_of(target):
+    """The attack that follows a label, compiled once."""
+    return functools.cache(lambda label: SignGradientAttack([target], label))
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Grey images of two sizes and one that is none; target classes of all of them."""
@@ -60,8 +67,8 @@ def pixels_of(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("epsilon", [4, 16])
 @pytest.mark.parametrize("label", [label for label in LABELS if label != "true"])
-def test_every_image_is_attacked_under_its_name_whatever_its_size(folder, tmp_path, target, label, epsilon):
-    attack = SignGradientAttack([target], label)
+def test_every_image_is_attacked_under_its_name_whatever_its_size(folder, tmp_path, attack_of, label, epsilon):
+    attack = attack_of(label)
     output = tmp_path / "output"
     outcome = attack_folder(attack, METHODS["ifgsm4"], str(folder), str(output), epsilon, channels=1, batch_size=2)
     assert outcome.written == 7
@@ -73,8 +80,8 @@ def test_every_image_is_attacked_under_its_name_whatever_its_size(folder, tmp_pa
         assert np.abs(pixels_of(path) - clean).max() == epsilon
 
 
-def test_the_result_is_the_attacks_own(folder, tmp_path, target):
-    attack = SignGradientAttack([target], "given")
+def test_the_result_is_the_attacks_own(folder, tmp_path, attack_of):
+    attack = attack_of("given")
     attack_folder(attack, METHODS["ifgsm2"], str(folder), str(tmp_path / "output"), 8, channels=1, batch_size=3)
     targets = target_classes(folder)
     for path in (tmp_path / "output").iterdir():
@@ -83,17 +90,17 @@ def test_the_result_is_the_attacks_own(folder, tmp_path, target):
         assert np.mean(pixels_of(path) == expected[0, ..., 0]) >= 0.99
 
 
-def test_an_image_without_a_target_class_is_skipped_and_named(folder, tmp_path, target):
+def test_an_image_without_a_target_class_is_skipped_and_named(folder, tmp_path, attack_of):
     table = folder / "target_class.csv"
     table.write_text("\n".join(row for row in table.read_text().splitlines() if "picture 3" not in row))
-    attack = SignGradientAttack([target], "given")
+    attack = attack_of("given")
     outcome = attack_folder(attack, METHODS["fgsm"], str(folder), str(tmp_path / "output"), 8, channels=1)
     assert outcome.written == 6
     assert any("picture 3.png has no target class" in reason for reason in outcome.skipped)
 
 
-def test_missing_folders_and_tables_are_errors(folder, tmp_path, target):
-    attack = SignGradientAttack([target], "given")
+def test_missing_folders_and_tables_are_errors(folder, tmp_path, attack_of):
+    attack = attack_of("given")
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError, match="no such folder"):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from warm_commands import run_warm
 
 from hgd_tf.competition import packaging, runner
 from hgd_tf.competition.packaging import Package, package
@@ -179,8 +180,8 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 def test_a_faulty_submission_is_reported_check_by_check(tmp_path):
     (tmp_path / "faulty").mkdir()
     (tmp_path / "faulty" / "metadata.json").write_text('{"type": "defense"}')
-    done = _run(tmp_path, "--validate_file=faulty")
-    assert done.returncode == 1
+    done = run_warm(tmp_path, "hgd_tf.package_submission", ["--validate_file=faulty"])
+    assert done.status == 1
     assert re.search(r"^ok      kind: directory$", done.stdout, re.M)
     assert re.search(
         r"^FAILED  entry: metadata.json: .*none in container, container_gpu, entry_point$", done.stdout, re.M

@@ -44,6 +44,7 @@ def _peak_gigabytes() -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_papers_line_up(tmp_path):
     keras.utils.set_random_seed(0)
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)

@@ -55,6 +55,7 @@ def kill_once(folder: Path, moment: random.Random) -> bool:
     return process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.long
 def test_killed_ten_times_it_ends_with_the_bytes_of_an_unbroken_run(unbroken, tmp_path):
     moment = random.Random(0)
     assert sum(kill_once(tmp_path, moment) for _ in range(KILLS)) == KILLS

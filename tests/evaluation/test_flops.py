@@ -59,9 +59,14 @@ def test_one_convolution_is_that_by_hand(name, bias):
     assert float_operations(model, image(10, 8)) == 2 * positions * products + sums
 
 
-def test_the_papers_dunet_is_that_of_its_notes():
+@pytest.fixture(scope="module")
+def denoiser() -> keras.Model:
+    """The paper's."""
+    return dunet(1.0)
+
+
+def test_the_papers_dunet_is_that_of_its_notes(denoiser):
     """About 139 GFLOP an image of 299 pixels, at width 1."""
-    denoiser = dunet(1.0)
     counted = float_operations(lambda images: denoiser(images, training=False), image(299, 3)) / 1e9
     assert counted == pytest.approx(139, rel=0.02)
 
@@ -94,7 +99,7 @@ def test_efficientnet_lite0_is_as_its_authors_say():
 def test_an_ensemble_costs_what_its_parts_cost_at_their_sizes():
     """A denoiser serves targets of one size once, and those of another anew."""
     denoiser = dunet(1 / 32, 1)
-    x, y = load_target("mini_inception"), load_target("mini_vgg", image_size=56)
+    x, y = load_target("mini_resnet"), load_target("mini_vgg", image_size=56)
     lone = {target: gflop_per_image(Ensemble([Flow([], [target], "")])) for target in (x, y)}
     denoising = {
         size: float_operations(lambda images: denoiser(images, training=False), image(size, 1)) / 1e9
@@ -108,13 +113,12 @@ def test_an_ensemble_costs_what_its_parts_cost_at_their_sizes():
 
 
 def test_of_the_filters_the_gaussian_is_counted():
-    """A product and a sum for each of 9 pixels, and what its kernel costs; the median sorts."""
+    """A product and a sum for each of 9 pixels, and what its kernel costs; the median sorts the pixels."""
     assert float_operations(gaussian(3), image(32, 3)) == pytest.approx(2 * 9 * 32 * 32 * 3, abs=200)
-    assert float_operations(median(3), image(32, 3)) == 0
+    assert float_operations(median(3), image(32, 3)) < 200  # for the shape of its windows
 
 
-def test_counting_is_quick_quiet_and_leaves_no_trace(capfd):
-    denoiser = dunet(1.0)
+def test_counting_is_quick_quiet_and_leaves_no_trace(denoiser, capfd):
     before = tf.config.functions_run_eagerly(), tf.get_logger().level
     started = time.process_time()
     float_operations(lambda images: denoiser(images, training=False), image(299, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Optional
 
@@ -9,17 +10,38 @@ import numpy as np
 import pytest
 from linear_target import SIZE, affine_denoiser, linear_target, random_weights
 
+from hgd_tf.attacks import SignGradientAttack
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages
 from hgd_tf.defenses import Defense
+from hgd_tf.defenses.ensemble import Ensemble, Flow, as_ensemble
 from hgd_tf.evaluation import evaluate
 
 COUNT, ADAPTIVE = 12, 4
 KEYS = ("white_eps4", "white_eps16", "black_eps4", "black_eps16")
 TARGET = linear_target(random_weights(0))
-DEFENSES = {"none": Defense(None, TARGET), "halving": Defense(affine_denoiser(0.5, 60.0), TARGET)}
+DEFENSES = {
+    "none": as_ensemble(Defense(None, TARGET), "none"),
+    "halving": as_ensemble(Defense(affine_denoiser(0.5, 60.0), TARGET), "halving"),
+}
 # Clean, two attacks in each stored set, and two strengths of the adaptive attack on each defence.
 STEPS = 1 + 2 * len(KEYS) + 2 * len(DEFENSES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """Evaluations of the same ensembles share what is compiled for them."""
+    attack = functools.cache(lambda ensemble, label: SignGradientAttack([ensemble], label))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "SignGradientAttack", lambda models, label: attack(*models, label))
+        patch.setattr(evaluate, "_compiled", functools.cache(evaluate._compiled))
+        yield
+
+
+@pytest.fixture(scope="module")
+def unbroken(compiled_once):
+    """What an evaluation finds that nothing interrupts."""
+    return evaluate.evaluate_defenses(DEFENSES, _sets())
 
 
 def _sets(seed: int = 0) -> evaluate.TestSets:
@@ -67,14 +89,12 @@ def _interrupted(measured, path, after: int, sets: evaluate.TestSets) -> None:
 
 
 @pytest.mark.parametrize("after", [1, 4, STEPS - 1])
-def test_an_interrupted_evaluation_measures_the_rest_alone_and_finds_the_same(measured, tmp_path, after):
+def test_an_interrupted_evaluation_measures_the_rest_alone_and_finds_the_same(unbroken, measured, tmp_path, after):
     sets = _sets()
-    expected = evaluate.evaluate_defenses(DEFENSES, sets)
-    measured.counts.clear()
     _interrupted(measured, tmp_path / "kept.json", after, sets)
     reported = []
     found = evaluate.evaluate_defenses(DEFENSES, sets, reported.append, tmp_path / "kept.json")
-    assert found == expected
+    assert found == unbroken
     assert len(measured.counts) == STEPS - after
     assert sum(reported) == len(DEFENSES) * evaluate.image_count(sets)
 
@@ -106,7 +126,8 @@ def _other_weights():
 
 def _other_target():
     target = linear_target(random_weights(1))
-    return {name: Defense(defense.denoiser, target) for name, defense in DEFENSES.items()}, _sets()
+    denoisers = {name: ensemble.flows[0].denoisers for name, ensemble in DEFENSES.items()}
+    return {name: Ensemble([Flow(list(some), [target], name)]) for name, some in denoisers.items()}, _sets()
 
 
 @pytest.mark.parametrize(
@@ -133,8 +154,7 @@ def test_another_evaluation_begins_anew(measured, tmp_path, change):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"identity": "another", "steps": {"clean": {}}}'])
-def test_a_damaged_file_counts_as_absent(measured, tmp_path, content):
+def test_a_damaged_file_counts_as_absent(unbroken, measured, tmp_path, content):
     (tmp_path / "kept.json").write_text(content)
-    assert evaluate.evaluate_defenses(DEFENSES, _sets(), keep_in=tmp_path / "kept.json") == evaluate.evaluate_defenses(
-        DEFENSES, _sets()
-    )
+    assert evaluate.evaluate_defenses(DEFENSES, _sets(), keep_in=tmp_path / "kept.json") == unbroken
+    assert len(measured.counts) == STEPS
