@@ -79,7 +79,8 @@ def compress(path: Path) -> None:
 def _compressed(content: bytes) -> bytes:
     """An HDF5 file with compressed arrays, their bytes sorted by significance: rounded numbers end in zeros."""
     result = io.BytesIO()
-    with h5py.File(io.BytesIO(content)) as plain, h5py.File(result, "w", libver="latest") as compressed:
+    # Compact groups, in the format of HDF5 1.8, which every h5py reads; the latest needs the latest.
+    with h5py.File(io.BytesIO(content)) as plain, h5py.File(result, "w", libver=("v108", "v108")) as compressed:
 
         def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Group):
