@@ -303,7 +303,8 @@ def test_a_target_that_needs_code_is_known_before_and_its_denoiser_never_lost(tm
 
 def test_the_module_of_a_users_layers_is_remembered(tmp_path, monkeypatch):
     (tmp_path / "layers_of_mine.py").write_text(
-        "from hgd_tf.stack import keras\nclass Tripled(keras.layers.Layer):\n    def call(self, x):\n        return 3 * x\n"
+        "from hgd_tf.stack import keras\nclass Tripled(keras.layers.Layer):\n"
+        "    def call(self, x):\n        return 3 * x\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     objects = importlib.import_module("layers_of_mine")
