@@ -158,10 +158,12 @@ def _agree(squash, logits: np.ndarray, given: np.ndarray, precision: Precision) 
 def _before_activation(model: keras.Model, place: Place) -> Optional[Place]:
     """What the layer that gives a tensor would give without its activation."""
     found = producer(model, place)
-    layer = found and found[1].layer
-    if layer is None or getattr(layer, "activation", None) is None or isinstance(layer, keras.layers.Activation):
+    if found is None:
         return None
     nodes, node = found
+    layer = node.layer
+    if getattr(layer, "activation", None) is None or isinstance(layer, keras.layers.Activation):
+        return None
     linear = _without_activation(layer)
     tensor = linear(*node.call_args, **node.call_kwargs)
     linear.set_weights(layer.get_weights())
