@@ -96,11 +96,12 @@ def read_images(source: Source, numbers: Optional[Numbers] = None, title: str = 
     numbers = np.arange(len(source.labels)) if numbers is None else np.asarray(numbers, np.int64)
     images = np.empty((len(numbers), *source.image_shape), np.uint8)
     kept: list[int] = []
-    with tqdm(total=len(numbers), desc=title, unit="img", mininterval=1, leave=False) as bar:
+    disable = not len(numbers)
+    with tqdm(total=len(numbers), desc=title, unit="img", mininterval=1, leave=False, disable=disable) as bar:
         for read in read_batches(source, BATCH, numbers):
             images[len(kept) : len(kept) + len(read.numbers)] = read.images
             kept += read.numbers.tolist()
-            bar.update(BATCH)
+            bar.update(min(BATCH, len(numbers) - bar.n))
     left_out = sorted(set(numbers.tolist()) - set(kept))
     tell_left_out([source.origin(number) for number in left_out])
     if left_out and not kept:

@@ -98,30 +98,29 @@ def load_photographs(
       DataError: a folder or table is missing, too few of the files are images, or a class that must be known is not.
     """
     name = Path(test_dir or photographs or "").name
-    options = {"classes": classes, "beside": [images for images in (photographs, test_dir) if images is not None]}
+
+    def opened(images: Union[str, Path], labeled: bool) -> Source:
+        beside = [other for other in (photographs, test_dir) if other is not None]
+        own_labels = labels if Path(images).is_dir() else None
+        return open_images(images, *shape, labels=own_labels, classes=classes, labeled=labeled, beside=beside)
+
     test = read_images(_source([], shape))
     if test_dir is not None:
-        test_source = open_images(test_dir, *shape, labels=_labels_of(test_dir, labels), labeled=True, **options)
+        test_source = opened(test_dir, labeled=True)
         if class_split is not None:
-            test_source = PartialSource(
-                test_source, _of_classes(test_source, class_split, class_split.unseen, test_dir)
-            )
+            unseen = _of_classes(test_source, class_split, class_split.unseen, test_dir)
+            test_source = PartialSource(test_source, unseen)
         test = read_images(test_source)
     if class_split is not None:
         name = UNSEEN_TITLE.format(name)
     validation_files: list[LabeledFile] = []
     train_files: list[LabeledFile] = []
     if photographs is not None:
-        source = open_images(photographs, *shape, labels=_labels_of(photographs, labels), **options)
+        source = opened(photographs, labeled=False)
         if not isinstance(source, FileSource):
             raise DataError(f"--photographs are image files: expected a folder or a table, received {photographs}")
         validation_files, train_files = _split(source, photographs, class_split)
     return PhotographSplits(name, train_files, shape, read_images(_source(validation_files, shape)), test)
-
-
-def _labels_of(images: Union[str, Path], labels: Union[str, Path, None]) -> Union[str, Path, None]:
-    """The table of a folder; what is none has labels of its own, beside a folder that has not."""
-    return labels if Path(images).is_dir() else None
 
 
 def _source(files: Sequence[LabeledFile], shape: CropShape) -> FileSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 ORIENTATION_TAG = 0x0112  # EXIF's
 TURNS = {
@@ -53,7 +54,7 @@ def _white(file: Image.Image) -> tuple[int, bool]:
     """The largest sample of a grey image, and whether it is black instead."""
     if file.mode != "F" and file.format in WHITE:
         return WHITE[file.format], False
-    if file.format == "TIFF" and file.mode.startswith("I;16"):
+    if isinstance(file, TiffImageFile) and file.mode.startswith("I;16"):
         (bits,) = file.tag_v2[TIFF_BITS_TAG]
         return 2**bits - 1, file.tag_v2.get(TIFF_PHOTOMETRIC_TAG) == WHITE_IS_ZERO
     raise UnknownWhite(

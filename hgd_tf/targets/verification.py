@@ -58,7 +58,7 @@ def verify_target(target: Target, source: Source, batch_size: int = 32) -> Verif
                 own = np.take_along_axis(logits, source.labels[read.numbers, None], axis=1)
                 ranks += np.sum(logits > own, axis=1).tolist()
                 numbers += read.numbers.tolist()
-            bar.update(batch_size)
+            bar.update(min(batch_size, len(source.labels) - bar.n))
     seconds = time.perf_counter() - start
     broken = [source.origin(number) for number in sorted(set(range(len(source.labels))) - set(numbers))]
     if not ranks:
