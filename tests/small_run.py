@@ -11,6 +11,7 @@ from warm_commands import Outcome
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
 
 SMALL = [
+    "--target=mini_vgg",
     "--run_dir=run",
     "--sets_dir=sets",
     "--members=target",

@@ -20,7 +20,6 @@ from small_run import SMALL, assert_one_line, terminal_lines, write_dress
 from warm_commands import Outcome, run_warm
 
 LIMIT = 400  # seconds that a process may take on a busy machine
-STORY = [*SMALL, "--target=mini_vgg"]
 # `python -m hgd_tf.train`, but for one convolution a block instead of two or three: compiled in a third of the time.
 TRAIN = """
 import sys
@@ -68,13 +67,13 @@ def story(tmp_path_factory) -> Story:
     interrupted = interrupt_training(folder)
     epochs = len(log_rows(folder))
     write_dress(folder / "dress.png")
-    return Story(folder, interrupted, epochs, run(folder, [sys.executable, "-c", TRAIN, *STORY]))
+    return Story(folder, interrupted, epochs, run(folder, [sys.executable, "-c", TRAIN, *SMALL]))
 
 
 def interrupt_training(folder: Path) -> Outcome:
     """Starts a run and sends it SIGINT as soon as it has an epoch behind it."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HEED_SIGINT, sys.executable, "-c", TRAIN, *STORY],
+        [sys.executable, "-c", HEED_SIGINT, sys.executable, "-c", TRAIN, *SMALL],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -194,7 +193,7 @@ def assert_disk_full(outcome: Outcome, disk: Path) -> None:
 
 def test_a_full_disk_under_the_sets_is_one_line(tiny_disk, tmp_path):
     disk = tiny_disk("48k")
-    assert_disk_full(run_warm(tmp_path, "hgd_tf.train", [*STORY, f"--sets_dir={disk}/sets"]), disk)
+    assert_disk_full(run_warm(tmp_path, "hgd_tf.train", [*SMALL, f"--sets_dir={disk}/sets"]), disk)
     assert not list(disk.rglob("*.npz"))
 
 
@@ -203,7 +202,7 @@ def test_a_full_disk_under_the_sets_is_one_line(tiny_disk, tmp_path):
 def test_a_full_disk_under_the_run_is_one_line(tiny_disk, tmp_path, story, size):
     disk = tiny_disk(size)
     folders = [f"--sets_dir={story.folder}/sets", f"--run_dir={disk}/run"]
-    assert_disk_full(run_warm(tmp_path, "hgd_tf.train", [*STORY, *folders]), disk)
+    assert_disk_full(run_warm(tmp_path, "hgd_tf.train", [*SMALL, *folders]), disk)
 
 
 # --- craft and attack ---

@@ -21,8 +21,11 @@ from hgd_tf.targets import load_target
 from hgd_tf.training import ExperimentConfig, TrainConfig
 from hgd_tf.training.run_directory import RESULTS_JSON, open_run
 
+SEVERAL = [flag for flag in SMALL if not flag.startswith("--target=")]  # of targets
 SMALL_CONFIG = TrainConfig(
-    ExperimentConfig(members=("target",), holdout="target", ens_target=None, test_images=20, adaptive_images=4),
+    ExperimentConfig(
+        "mini_vgg", members=("target",), holdout="target", ens_target=None, test_images=20, adaptive_images=4
+    ),
     guidance="pixel",
     width=0.015625,
     train_images=20,
@@ -115,24 +118,24 @@ MISTAKES = {
         "train", [*SMALL, "--init_from=wide"], r"--init_from=wide holds a denoiser of another architecture or width"
     ),
     "unknown among targets": Mistake(
-        "train", [*SMALL, "--targets=mini_vgg,resnet999"], r"targets=.*resnet999.*expected some of mini_inception.*once"
+        "train",
+        [*SEVERAL, "--targets=mini_vgg,resnet999"],
+        r"targets=.*resnet999.*expected some of mini_inception.*once",
     ),
-    "target twice": Mistake("train", [*SMALL, "--targets=mini_vgg,mini_vgg"], r"targets=.*each once"),
-    "target and targets": Mistake(
-        "train", [*SMALL, "--target=mini_inception", "--targets=mini_vgg"], r"--targets stands instead of --target"
-    ),
+    "target twice": Mistake("train", [*SEVERAL, "--targets=mini_vgg,mini_vgg"], r"targets=.*each once"),
+    "target and targets": Mistake("train", [*SMALL, "--targets=mini_vgg"], r"--targets stands instead of --target"),
     "weights of several targets": Mistake(
-        "train", [*SMALL, "--targets=mini_vgg", "--checkpoint=words.png"], r"instead of --target and --checkpoint"
+        "train", [*SEVERAL, "--targets=mini_vgg", "--checkpoint=words.png"], r"instead of --target and --checkpoint"
     ),
     "layer of several targets": Mistake(
-        "train", [*SMALL, "--targets=mini_vgg", "--feature_layer=top"], r"--feature_layer goes with a Keras model"
+        "train", [*SEVERAL, "--targets=mini_vgg", "--feature_layer=top"], r"--feature_layer goes with a Keras model"
     ),
     "appendix D without players": Mistake(
         "train", [*SMALL, "--recipe=appendix_d"], r"no network plays IncV3: --networks=IncV3=NAME"
     ),
     "appendix D without a player": Mistake(
         "train",
-        [*SMALL, "--recipe=appendix_d", "--targets=mini_vgg", f"--networks={PLAYERS}"],
+        [*SEVERAL, "--recipe=appendix_d", "--targets=mini_vgg", f"--networks={PLAYERS}"],
         r"no network plays ResNet101: --networks=ResNet101=NAME",
     ),
     "players of unknown parts": Mistake(
@@ -289,8 +292,8 @@ def workplace(tmp_path_factory) -> Path:
     open_run(folder / "seed1", TrainConfig.from_json(seed1))
     for name, fields in TABLES.items():
         write_json(folder / f"{name}.json", {**TABLE, "experiment": fields})
-    save_defense(Defense(median(1), load_target("mini_inception")), folder / "defense")
-    save_defense(Defense(dunet(1 / 32, 1), load_target("mini_inception")), folder / "wide")
+    save_defense(Defense(median(1), load_target("mini_vgg")), folder / "defense")
+    save_defense(Defense(dunet(1 / 32, 1), load_target("mini_vgg")), folder / "wide")
     return folder
 
 
