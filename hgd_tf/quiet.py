@@ -25,9 +25,8 @@ class _SilentImport(importlib.abc.MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
-        if spec is not None:
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = _silently(execute)
+        if spec is not None and spec.loader is not None:
+            vars(spec.loader)["exec_module"] = _silently(spec.loader.exec_module)
         return spec
 
 
