@@ -30,6 +30,7 @@ from hgd_tf.training.run_directory import CONFIG_FILE, LOG_FILE
 KERNEL_RANK = 4
 WEIGHTS_ENDING = ".h5"
 COMPRESSION = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+FORMAT = ("v108", "v110")  # small, and read by every HDF5 since 1.10
 LEAST_COMPRESSED = 4096  # numbers of an array; below, what HDF5 adds is more than is saved
 PLACES = ("photographs", "labels", "test_dir", "data_dir")
 
@@ -79,8 +80,7 @@ def compress(path: Path) -> None:
 def _compressed(content: bytes) -> bytes:
     """An HDF5 file with compressed arrays, their bytes sorted by significance: rounded numbers end in zeros."""
     result = io.BytesIO()
-    # Compact groups, in the format of HDF5 1.8, which every h5py reads; the latest needs the latest.
-    with h5py.File(io.BytesIO(content)) as plain, h5py.File(result, "w", libver=("v108", "v108")) as compressed:
+    with h5py.File(io.BytesIO(content)) as plain, h5py.File(result, "w", libver=FORMAT) as compressed:
 
         def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Group):

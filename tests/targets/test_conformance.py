@@ -192,8 +192,7 @@ def test_another_size_shares_the_weights_and_has_no_auxiliary_head(name, network
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, expected in CONFORMANCE.items() if expected.too_small])
+@pytest.mark.parametrize("name", [case for case in _cases() if CONFORMANCE[case.values[0]].too_small])
 def test_a_size_that_is_too_small_is_named(name):
     too_small = CONFORMANCE[name].too_small
     with pytest.raises(TargetError, match=f"{name} cannot be built for images of side {too_small}"):

@@ -74,4 +74,4 @@ def test_a_timed_dataset_keeps_its_structure():
     batch = Batch(*(tf.constant([value]) for value in (1.5, 2.5, 3, 4)))
     (timed,) = Clock().timed(tf.data.Dataset.from_tensors(batch))
     assert isinstance(timed, Batch)
-    assert [float(part) for part in timed] == [1.5, 2.5, 3, 4]
+    assert [part.numpy().item() for part in timed] == [1.5, 2.5, 3, 4]
