@@ -86,7 +86,7 @@ def test_a_class_that_the_target_does_not_know_is_an_error(folder, part):
     names = {file.path.stem for file in load(folder).splits.train_files}
     number = next(n for n in range(COUNT) if (f"{n:02}" in names) == (part == "training"))
     table = write_table(folder, {number: 12}, f"{part}.csv")
-    with pytest.raises(TargetError, match=r"small takes 1 channels and knows 10 classes; .* 13 classes"):
+    with pytest.raises(DataError, match=rf"{part}\.csv, line \d+: expected a class of 0\.\.9, .* received 12"):
         load(folder, labels=table)
 
 
