@@ -1,16 +1,20 @@
 """The two stacks that this package runs on, and what differs between them; no other module asks for a version.
 
-| Python | TensorFlow | Keras 2 |
-| --- | --- | --- |
-| 3.9 to 3.11 | 2.15 | its own, `tf.keras` |
-| 3.12, 3.13 | 2.18 to 2.21 | the package tf-keras of the same minor version; `tf.keras` is Keras 3 there |
+| Python | TensorFlow | Keras 2 | Keras 3 |
+| --- | --- | --- | --- |
+| 3.9 to 3.11 | 2.15 | its own, `tf.keras` | none |
+| 3.12, 3.13 | 2.18 to 2.21 | the package tf-keras of the same minor version | its own, `tf.keras` |
 
 `keras` is Keras 2 on both. Importing it sets no environment variable and leaves the process's own `tf.keras` as it is.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+import importlib.metadata
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -22,4 +26,29 @@ else:
     except ImportError:
         keras = tf.keras
 
-__all__ = ["keras"]
+__all__ = ["has_keras_3", "import_keras_3", "is_keras_3_model", "keras"]
+
+KERAS_3_STACK = "Python 3.12 or newer, where hgd-tf installs TensorFlow 2.18 or newer with Keras 3"
+
+
+def has_keras_3() -> bool:
+    """Whether the package `keras` is installed and Keras 3."""
+    try:
+        return int(importlib.metadata.version("keras").split(".")[0]) >= 3
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def import_keras_3() -> ModuleType:
+    """The package `keras`.
+
+    Raises:
+      ImportError: it is absent, or what it computes with is.
+    """
+    return importlib.import_module("keras")
+
+
+def is_keras_3_model(model: Any) -> bool:
+    """Whether an object is a Keras 3 model; where Keras 3 was not imported, none is."""
+    module = sys.modules.get("keras")
+    return has_keras_3() and module is not None and isinstance(model, module.Model)

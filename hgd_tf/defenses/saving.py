@@ -13,6 +13,7 @@ from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target, TargetSource, load_target
+from hgd_tf.targets.keras3 import is_keras_3_file, keras_3_layer, load_keras_3, network_of
 
 DENOISER_FILE = "denoiser.keras"
 TARGET_FILE = "target.keras"
@@ -30,7 +31,7 @@ def save_model(model: keras.Model, path: Union[str, Path]) -> None:
 def save_defense(defense: Defense, directory: Union[str, Path]) -> None:
     """Writes a defense into a folder, made where it is absent.
 
-    A registered target is written as its name; any other is written whole, as `target.keras`.
+    A registered target is written as its name; any other is written whole, as `target.keras`, by the Keras it is of.
 
     Raises:
       ValueError: the denoiser is no Keras model.
@@ -46,7 +47,8 @@ def save_target(target: Target, directory: Union[str, Path]) -> None:
     """Writes the part of `save_defense` that says which target it is."""
     directory = Path(directory)
     if target.source is None:
-        save_model(target.network, directory / TARGET_FILE)
+        foreign = keras_3_layer(target.network)
+        save_model(target.network if foreign is None else foreign.model, directory / TARGET_FILE)
     source = target.source and target.source._asdict()
     write_json(directory / DEFENSE_FILE, {"target_name": target.name, "registered_target": source})
 
@@ -82,11 +84,16 @@ def load_defense(name_or_directory: Union[str, Path]) -> Defense:
         if description["registered_target"]:
             target = load_target(*TargetSource(**description["registered_target"]))
         else:
-            network = keras.models.load_model(directory / TARGET_FILE, compile=False)
-            target = Target(network, name=description["target_name"])
+            target = Target(_load_network(directory / TARGET_FILE), name=description["target_name"])
     except UNREADABLE as error:
         raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
     return Defense(denoiser, target)
+
+
+def _load_network(path: Path) -> keras.Model:
+    if is_keras_3_file(path):
+        return network_of(load_keras_3(path))
+    return keras.models.load_model(path, compile=False)
 
 
 def load_denoiser(name_or_directory: Union[str, Path]) -> keras.Model:

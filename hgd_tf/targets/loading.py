@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Optional, Union
 
 from hgd_tf.errors import CheckpointError, TargetError
-from hgd_tf.stack import keras
+from hgd_tf.stack import is_keras_3_model, keras
 from hgd_tf.targets.freezing import frozen_copy
+from hgd_tf.targets.keras3 import is_keras_3_file, keras_3_network, load_keras_3
 from hgd_tf.targets.published import find_published, load_published, missing_message
 from hgd_tf.targets.registry import TARGETS, shipped_weights, target_spec
 from hgd_tf.targets.target import Target, TargetSource
@@ -53,11 +54,12 @@ def load_target(
         raise TargetError(
             f"a checkpoint goes with a registered target only, received {name_or_model!r} with {checkpoint}"
         )
-    if isinstance(name_or_model, keras.Model):
+    if isinstance(name_or_model, keras.Model) or is_keras_3_model(name_or_model):
         model, name = name_or_model, name_or_model.name
     else:
         model, name = _load_keras(Path(name_or_model)), Path(name_or_model).stem
-    return Target(user_network(model, feature_layer, input_range, image_size), name=name)
+    network = keras_3_network if is_keras_3_model(model) else user_network
+    return Target(network(model, feature_layer, input_range, image_size), name=name)
 
 
 def build_target(name: str, image_size: Optional[int] = None) -> keras.Model:
@@ -113,6 +115,8 @@ def _load_shipped(name: str, checkpoint: Optional[str], image_size: Optional[int
 def _load_keras(path: Path) -> keras.Model:
     if not path.exists():
         target_spec(str(path))  # neither a name nor a path: raises, listing the names
+    if is_keras_3_file(path):
+        return load_keras_3(path)
     try:
         model = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from hgd_tf.errors import TargetError
 from hgd_tf.stack import keras
 from hgd_tf.targets.freezing import bfloat16_copy
+from hgd_tf.targets.keras3 import Graph, keras_3_layer
 
 MOST_IMAGES, MOST_PIXELS = 250, 1 << 20  # of a batch
 
@@ -87,9 +88,22 @@ class Target(keras.Model):
         own = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
         if own is not None:  # the user's model, behind the scaling of its pixels
             network, images = own, keras.Model(network.input, own.get_input_at(0))(images)
-        known = {layer.name: layer.get_output_at(0) for layer in network.layers} | network.output
+        foreign = keras_3_layer(network)
+        graph = foreign.graph() if foreign is not None else _graph(network)
+        known = graph.outputs
         unknown = [name for name in names or () if name not in known]
         if unknown:
             raise TargetError(f"{self.name}: unknown layer {unknown[0]!r}; expected some of {', '.join(known)}")
         outputs = {name: known[name] for name in names or known}
-        return keras.Model(network.input, outputs)(images, training=False)
+        return graph.model_class(graph.images, outputs)(images, training=False)
+
+    def convolutions(self) -> list[str]:
+        """The names of its convolutions but depthwise ones, in the order of the forward pass."""
+        foreign = keras_3_layer(self.network)
+        return (foreign.graph() if foreign is not None else _graph(self.network)).convolutions
+
+
+def _graph(network: keras.Model) -> Graph:
+    outputs = {layer.name: layer.get_output_at(0) for layer in network.layers} | network.output
+    convolutions = [layer.name for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    return Graph(keras.Model, network.input, outputs, convolutions)
