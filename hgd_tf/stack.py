@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import sys
@@ -26,17 +27,23 @@ else:
     except ImportError:
         keras = tf.keras
 
-__all__ = ["has_keras_3", "import_keras_3", "is_keras_3_model", "keras"]
+__all__ = ["KERAS_3_STACK", "has_keras_3", "import_keras_3", "is_keras_3_model", "keras", "keras_package_version"]
 
 KERAS_3_STACK = "Python 3.12 or newer, where hgd-tf installs TensorFlow 2.18 or newer with Keras 3"
 
 
-def has_keras_3() -> bool:
-    """Whether the package `keras` is installed and Keras 3."""
+@functools.lru_cache(None)
+def keras_package_version() -> str:
+    """Of the package `keras`; "none" where it is not installed."""
     try:
-        return int(importlib.metadata.version("keras").split(".")[0]) >= 3
+        return importlib.metadata.version("keras")
     except importlib.metadata.PackageNotFoundError:
-        return False
+        return "none"
+
+
+def has_keras_3() -> bool:
+    """Whether the package `keras` is Keras 3."""
+    return keras_package_version().startswith("3.")
 
 
 def import_keras_3() -> ModuleType:

@@ -7,6 +7,7 @@ user's model, which stays as it is, and is what a defence's folder holds.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import h5py
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import KERAS_3_STACK, has_keras_3, import_keras_3, keras
+from hgd_tf.stack import KERAS_3_STACK, has_keras_3, import_keras_3, keras, keras_package_version
 
 WITH_TENSORFLOW = "expected KERAS_BACKEND=tensorflow, with which a .keras file of any backend loads"
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile)
@@ -67,8 +68,8 @@ def keras_3(what: str) -> ModuleType:
     """
     if not has_keras_3():
         raise TargetError(
-            f"{what} is a model of Keras 3, this Python has Keras {keras.__version__}: expected {KERAS_3_STACK}; "
-            "or build the model in Keras 2, pass its weights on with set_weights, and save that"
+            f"{what} is a model of Keras 3, this Python's Keras is {keras_package_version()}: expected {KERAS_3_STACK}; "
+            "or the same model built in Keras 2 with its weights, as a .keras or SavedModel path"
         )
     try:
         module = import_keras_3()
@@ -96,7 +97,15 @@ def load_keras_3(path: Union[str, Path], custom_objects: Optional[Mapping[str, A
             )
         return module.saving.load_model(path, custom_objects=custom_objects, compile=False, safe_mode=True)
     except UNREADABLE as error:
-        raise TargetError(f"{path} is no model that Keras {module.__version__} can load: {error}") from error
+        raise TargetError(f"{path} is no model that Keras {module.__version__} can load: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What Keras says, without the descriptions of whole models around it."""
+    missing = re.search(r"(?:Could not locate (?:class|function)|Unknown \w+:) '?(\w+)", str(error))
+    if missing:
+        return f"it has {missing[1]} of its own, expected among custom_objects (--custom_objects=MODULE)"
+    return str(error).rpartition("Exception encountered: ")[2].partition("Full object config")[0].strip()
 
 
 def _holds_code(path: Path) -> bool:
