@@ -19,3 +19,8 @@ class RunError(HgdError):
 
 class CheckpointError(HgdError):
     """A file of weights is missing, damaged, dangerous, or of another network than expected."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another program says, without what it adds on further lines."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Optional, Union
@@ -19,13 +19,13 @@ import tensorflow as tf
 
 from hgd_tf.errors import TargetError
 from hgd_tf.stack import KERAS_3_STACK, has_keras_3, import_keras_3, keras, keras_package_version
+from hgd_tf.targets.names import scope_name
 
 WITH_TENSORFLOW = "expected KERAS_BACKEND=tensorflow, with which a .keras file of any backend loads"
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile)
 REDUCED = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 EXACT = "float32"
 OUTPUT = "output"
-MOST_DIFFERENCE = 1e-3  # of probabilities from the softmax of what is taken for their logits, in half precision too
 
 
 def keras_version(path: Union[str, Path]) -> str:
@@ -119,36 +119,11 @@ def _holds_code(path: Path) -> bool:
     return '"__lambda__"' in json.dumps(json.loads(description))  # in one spelling
 
 
-def keras_3_network(
-    model: Any,
-    feature_layer: Optional[str] = None,
-    input_range: tuple[float, float] = (0.0, 255.0),
-    image_size: Optional[int] = None,
-) -> keras.Model:
-    """A Keras 2 network from pixels in [0, 255] to a dict of responses; arguments as `user_network`.
-
-    A model without a graph of layers (a subclass) may be one; it has no feature layer.
-
-    Raises:
-      TargetError: the model or the layer does not fit.
-    """
-    module = keras_3(model.name)
-    graph = _graph(module, model)
-    low, high = input_range
-    images = module.Input(_image_shape(graph, image_size), name="images")
-    scaled = module.layers.Rescaling((high - low) / 255.0, offset=low, name="pixels", dtype=EXACT)(images)
-    calls, outputs = _calls(module, graph, scaled)
-    responses = {"logits": _logits(module, calls, outputs[OUTPUT])}
-    if feature_layer is not None:
-        responses["features"] = _maps(model.name, calls, feature_layer)
-    return network_of(module.Model(images, responses, name=model.name))
-
-
 def network_of(model: Any) -> keras.Model:
     """A Keras 2 network that answers as a Keras 3 model from pixels to the dict of responses does, in float32."""
     images = keras.Input(model.inputs[0].shape[1:], name="images")
-    layer = Keras3Layer(model, name=f"{model.name}_keras3", dtype=_policy_of(model))
-    return keras.Model(images, layer(images), name=model.name)
+    name = scope_name(model.name)
+    return keras.Model(images, Keras3Layer(model, name=f"{name}_keras3", dtype=policy_of(model))(images), name=name)
 
 
 def keras_3_layer(network: keras.Model) -> Optional[Keras3Layer]:
@@ -193,10 +168,9 @@ class Keras3Layer(keras.layers.Layer):
         """Its layers, for what looks into them."""
         module = import_keras_3()
         images = module.Input(self.model.inputs[0].shape[1:])
-        calls, responses = _calls(module, self.model, images)
-        tensors = {call.layer.name: call.output for call in reversed(calls)}  # of a layer called twice, its first
-        tensors = {call.layer.name: tensors[call.layer.name] for call in calls}
-        convolutions = [call.layer.name for call in calls if type(call.layer) is module.layers.Conv2D]
+        calls, responses = calls_of(self.model, images)
+        tensors = {call.name: call.output for call in calls}  # of a layer called twice, its last
+        convolutions = [call.name for call in calls if type(call.layer) is module.layers.Conv2D]
         return Graph(module.Model, images, {**tensors, **responses}, list(dict.fromkeys(convolutions)))
 
 
@@ -216,124 +190,69 @@ class Graph(NamedTuple):
     convolutions: list[str]
 
 
-class _Call(NamedTuple):
-    """A layer's, or operation's, call in a Keras 3 graph: tensors are symbolic."""
+class Call(NamedTuple):
+    """A layer's, or operation's, call in a Keras 3 graph; tensors are symbolic.
 
+    Attributes:
+      name: of the layer; OUTER/INNER of a model inside.
+    """
+
+    name: str
     layer: Any
     inputs: tuple
     output: Any
 
 
-def _graph(module: ModuleType, model: Any) -> Any:
-    """The model as a functional one that is not compiled and shares its layers."""
-    if getattr(model, "inputs", None):
-        if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
-            shapes = [tensor.shape for tensor in model.inputs]
-            raise TargetError(f"{model.name}: expected one input of shape (N, H, W, C), received {shapes}")
-        inputs, outputs = model.inputs[0], model.outputs
-    else:
-        inputs = module.Input(_built_shape(model)[1:])
-        outputs = module.tree.flatten(model(inputs))
-    if len(outputs) != 1 or len(outputs[0].shape) != 2:
-        shapes = [tensor.shape for tensor in outputs]
-        raise TargetError(f"{model.name}: expected one output of shape (N, classes), received {shapes}")
-    return module.Model(inputs, outputs[0], name=model.name)
+def calls_of(
+    graph: Any, inputs: Any, opened: Collection[str] = (), prefix: str = ""
+) -> tuple[list[Call], dict[str, Any]]:
+    """Calls a functional model's layers, themselves, on another input.
 
+    Args:
+      graph: of one input, and one output or a dict of them.
+      inputs: that other one.
+      opened: names of models inside, as `Call` has them, whose layers are called one by one.
+      prefix: of the names.
 
-def _built_shape(model: Any) -> tuple:
-    """The shape of the images with which a model without a graph was called first."""
-    shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
-    if not isinstance(shape, (tuple, list)) or len(shape) != 4:
-        raise TargetError(f"{model.name}: expected a model that was built on images (N, H, W, C): call it once on some")
-    return tuple(shape)
-
-
-def _image_shape(graph: Any, image_size: Optional[int]) -> tuple[int, int, int]:
-    _, height, width, channels = graph.inputs[0].shape
-    size = image_size or height
-    if size is None:
-        raise TargetError(f"{graph.name} admits any input size: say which (--image_size)")
-    if (height, width) not in ((None, None), (size, size)):
-        raise TargetError(
-            f"{graph.name}: expected square images of side {size}, its input shape is {graph.inputs[0].shape}"
-        )
-    return size, size, channels
-
-
-def _calls(module: ModuleType, graph: Any, inputs: Any) -> tuple[list[_Call], dict[str, Any]]:
-    """Calls a functional model's layers, themselves, on another input: the calls in their order, and the outputs."""
+    Returns:
+      The calls in their order; and the outputs by their names, a single one as `OUTPUT`.
+    """
+    module = import_keras_3()
     outputs = graph.output if isinstance(graph.output, dict) else {OUTPUT: graph.output}
     ends = {name: module.layers.Identity(dtype=tensor.dtype) for name, tensor in outputs.items()}
     marked = module.Model(graph.inputs[0], [ends[name](tensor) for name, tensor in outputs.items()])
-    calls: list[_Call] = []
+    calls: list[Call] = []
     ended = {}
 
     def record(layer: Any, *args, **kwargs) -> Any:
         if any(layer is end for end in ends.values()):
             ended[layer.name] = args[0]
             return args[0]
-        output = layer(*args, **kwargs)
-        calls.append(_Call(layer, args, output))
+        name = prefix + layer.name
+        if name in opened:
+            inside, responses = calls_of(functional(layer), args[0], opened, f"{name}/")
+            calls.extend(inside)
+            output = responses[OUTPUT]
+        else:
+            output = layer(*args, **kwargs)
+        calls.append(Call(name, layer, args, output))
         return output
 
     module.models.clone_model(marked, inputs, clone_function=lambda layer: layer, call_function=record)
     return calls, {name: ended[end.name] for name, end in ends.items()}
 
 
-def _maps(name: str, calls: list[_Call], feature_layer: str) -> Any:
-    maps = next((call.output for call in calls if call.layer.name == feature_layer), None)
-    if maps is None:
-        names = ", ".join(dict.fromkeys(call.layer.name for call in calls))
-        raise TargetError(f"{name} has no layer {feature_layer!r}: expected one of {names}")
-    if len(maps.shape) != 4:
-        raise TargetError(f"{name}: expected maps (N, h, w, C) of layer {feature_layer!r}, it gives {maps.shape}")
-    return maps
+def is_graph(layer: Any) -> bool:
+    """Whether it is a functional or Sequential model from one tensor to one."""
+    return all(len(getattr(layer, side, None) or ()) == 1 for side in ("inputs", "outputs"))
 
 
-def _logits(module: ModuleType, calls: list[_Call], output: Any) -> Any:
-    """The tensor before a final softmax, where there is one, else the output."""
-    before = _before_softmax(module, calls, output)
-    return output if before is None else before
+def functional(model: Any) -> Any:
+    """Such a model as a functional one, which is not compiled; the layers are the same."""
+    return import_keras_3().Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
-def _before_softmax(module: ModuleType, calls: list[_Call], output: Any) -> Any:
-    last = next((call for call in calls if call.output is output), None)
-    if last is None:
-        return None
-    layer, inputs = last.layer, last.inputs[0]
-    if _passes_on(module, layer):
-        before = _before_softmax(module, calls, inputs)
-        return None if before is None else layer(before)
-    if len(getattr(layer, "inputs", None) or ()) == len(getattr(layer, "outputs", None) or ()) == 1:  # a head inside
-        inner_calls, outputs = _calls(module, module.Model(layer.inputs[0], layer.outputs[0]), inputs)
-        return _before_softmax(module, inner_calls, outputs[OUTPUT])
-    if _is_softmax(module, layer):
-        return inputs
-    if not _is_softmax(module, getattr(layer, "activation", None)):
-        return None
-    if isinstance(layer, module.layers.Activation):
-        return inputs
-    linear = type(layer).from_config({**layer.get_config(), "activation": "linear", "name": f"{layer.name}_logits"})
-    logits = linear(inputs)
-    linear.set_weights(layer.get_weights())
-    return logits
-
-
-def _is_softmax(module: ModuleType, function: Any) -> bool:
-    """Whether a layer, operation or activation is the softmax over classes."""
-    if type(function).__name__ == "Softmax":  # the layer; and what keras.ops.softmax puts into a graph, of no public class
-        return function.axis in (-1, 1)
-    return function in (module.activations.softmax, module.ops.softmax, tf.nn.softmax)
-
-
-def _passes_on(module: ModuleType, layer: Any) -> bool:
-    """Whether a layer gives its input's values, in another shape at most."""
-    kinds = (module.layers.Identity, module.layers.Dropout, module.layers.Flatten, module.layers.Reshape)
-    linear = isinstance(layer, module.layers.Activation) and layer.activation is module.activations.linear
-    return linear or isinstance(layer, kinds)
-
-
-def _policy_of(model: Any) -> str:
+def policy_of(model: Any) -> str:
     """The lowest precision in which a layer of a model computes, as Keras names its policy."""
     types = {layer.compute_dtype for layer in _all_layers(model)}
     return next((policy for dtype, policy in REDUCED.items() if dtype in types), EXACT)
@@ -347,7 +266,7 @@ def _all_layers(model: Any) -> list[Any]:
 
 def _in_policy(model: Any, policy: str) -> Any:
     """A copy of a functional model that computes in a precision, or the model itself where it does so already."""
-    if _policy_of(model) == policy:
+    if policy_of(model) == policy:
         return model
     module = import_keras_3()
     scaling = (module.layers.InputLayer, module.layers.Rescaling, module.layers.Normalization)

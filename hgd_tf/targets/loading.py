@@ -9,7 +9,8 @@ from typing import Optional, Union
 from hgd_tf.errors import CheckpointError, TargetError
 from hgd_tf.stack import is_keras_3_model, keras
 from hgd_tf.targets.freezing import frozen_copy
-from hgd_tf.targets.keras3 import is_keras_3_file, keras_3_network, load_keras_3
+from hgd_tf.targets.keras3 import is_keras_3_file, load_keras_3
+from hgd_tf.targets.keras3_user import keras_3_network
 from hgd_tf.targets.published import find_published, load_published, missing_message
 from hgd_tf.targets.registry import TARGETS, shipped_weights, target_spec
 from hgd_tf.targets.target import Target, TargetSource
@@ -24,6 +25,7 @@ def load_target(
     checkpoint_dir: Optional[str] = None,
     feature_layer: Optional[str] = None,
     input_range: tuple[float, float] = PIXELS,
+    outputs: str = "auto",
 ) -> Target:
     """Loads a frozen classifier.
 
@@ -59,7 +61,7 @@ def load_target(
     else:
         model, name = _load_keras(Path(name_or_model)), Path(name_or_model).stem
     network = keras_3_network if is_keras_3_model(model) else user_network
-    return Target(network(model, feature_layer, input_range, image_size), name=name)
+    return Target(network(model, feature_layer, input_range, image_size, outputs), name=name)
 
 
 def build_target(name: str, image_size: Optional[int] = None) -> keras.Model:

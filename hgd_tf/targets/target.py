@@ -10,7 +10,9 @@ import tensorflow as tf
 from hgd_tf.errors import TargetError
 from hgd_tf.stack import keras
 from hgd_tf.targets.freezing import bfloat16_copy
+from hgd_tf.targets.graph import layer_tensors
 from hgd_tf.targets.keras3 import Graph, keras_3_layer
+from hgd_tf.targets.names import scope_name
 
 MOST_IMAGES, MOST_PIXELS = 250, 1 << 20  # of a batch
 
@@ -45,7 +47,7 @@ class Target(keras.Model):
 
     Args:
       network: from images (N, image_size, image_size, channels), float32 pixels in [0, 255], to that dict.
-      name: as in `python -m hgd_tf.targets`, or the user's own.
+      name: as in `python -m hgd_tf.targets`, or the user's own, any text.
       source: of a registered target: how to load it again. None: only the network itself can be saved.
 
     Raises:
@@ -64,6 +66,9 @@ class Target(keras.Model):
         self.classes = network.output_shape["logits"][-1]
         self.network = network
         self.trainable = False
+
+    def _name_scope(self) -> str:
+        return scope_name(super()._name_scope())
 
     def call(self, images: tf.Tensor, training: Optional[bool] = None) -> dict[str, tf.Tensor]:
         """Responses to images (N, H, W, channels) in pixels [0, 255], uint8 or float32; `training` is ignored."""
@@ -104,6 +109,6 @@ class Target(keras.Model):
 
 
 def _graph(network: keras.Model) -> Graph:
-    outputs = {layer.name: layer.get_output_at(0) for layer in network.layers} | network.output
+    outputs = {**layer_tensors(network), **network.output}
     convolutions = [layer.name for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
     return Graph(keras.Model, network.input, outputs, convolutions)
