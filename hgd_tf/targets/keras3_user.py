@@ -38,7 +38,7 @@ def keras_3_network(
     module = keras_3(model.name)
     graph = _graph(module, model)
     size, channels, channels_first = image_shape(graph, image_size)
-    features = None if feature_layer is None else _layer_name(graph, feature_layer)
+    features = None if feature_layer is None else _layer_name(module, graph, feature_layer)
     probes = answers.probe_images(size, channels)
     try:
         traced = _traced(module, graph, (size, size, channels), input_range, channels_first, features)
@@ -91,9 +91,9 @@ def _built_shape(model: Any) -> tuple:
     return tuple(shape)
 
 
-def _layer_name(graph: Any, name: str) -> str:
+def _layer_name(module: ModuleType, graph: Any, name: str) -> str:
     """The layer's full name, OUTER/INNER of a model inside."""
-    names = list(_names(graph))
+    names = list(_names(module, graph))
     fitting = [name] if name in names else [each for each in names if each.endswith(f"/{name}")]
     if not fitting:
         raise TargetError(f"{graph.name} has no layer {name!r}: expected one of {', '.join(names)}")
@@ -102,14 +102,12 @@ def _layer_name(graph: Any, name: str) -> str:
     return fitting[0]
 
 
-def _names(graph: Any, prefix: str = "") -> Iterator[str]:
-    inputs = {tensor.name for tensor in graph.inputs}
+def _names(module: ModuleType, graph: Any, prefix: str = "") -> Iterator[str]:
     for layer in graph.layers:
-        if layer.name in inputs:
-            continue
-        yield prefix + layer.name
+        if not isinstance(layer, module.layers.InputLayer):
+            yield prefix + layer.name
         if is_graph(layer):
-            yield from _names(layer, f"{prefix}{layer.name}/")
+            yield from _names(module, layer, f"{prefix}{layer.name}/")
 
 
 def _traced(
@@ -183,7 +181,7 @@ def _before_activation(module: ModuleType, call: Call) -> list[Any]:
 def _values(module: ModuleType, traced: _Traced, tensors: list[Any], probes: np.ndarray) -> list[np.ndarray]:
     """(N, values) float32 each."""
     outputs = module.Model(traced.images, tensors)(probes, training=False)
-    return [tf.cast(tf.reshape(values, (len(probes), -1)), tf.float32).numpy() for values in outputs]
+    return [tf.cast(tf.reshape(t, (len(probes), -1)), tf.float32).numpy() for t in tf.nest.flatten(outputs)]
 
 
 def _maps(module: ModuleType, traced: _Traced, name: str) -> Any:
