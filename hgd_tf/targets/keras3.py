@@ -97,15 +97,22 @@ def load_keras_3(path: Union[str, Path], custom_objects: Optional[Mapping[str, A
             )
         return module.saving.load_model(path, custom_objects=custom_objects, compile=False, safe_mode=True)
     except UNREADABLE as error:
-        raise TargetError(f"{path} is no model that Keras {module.__version__} can load: {_reason(error)}") from error
+        raise TargetError(f"{path} is no model that Keras {module.__version__} can load: {reason(error)}") from error
 
 
-def _reason(error: Exception) -> str:
-    """What Keras says, without the descriptions of whole models around it."""
-    missing = re.search(r"(?:Could not locate (?:class|function)|Unknown \w+:) '?(\w+)", str(error))
+def reason(error: Exception) -> str:
+    """What Keras says, on one line: the cause, without the descriptions of layers and models around it."""
+    text = re.sub(r"\x1b\[\d+m", "", str(error))  # it sets words in bold type
+    missing = re.search(r"(?:Could not locate (?:class|function)|Unknown \w+:) '?(\w+)", text)
     if missing:
         return f"it has {missing[1]} of its own, expected among custom_objects (--custom_objects=MODULE)"
-    return str(error).rpartition("Exception encountered: ")[2].partition("Full object config")[0].strip()
+    inner = re.search(r"^\s+\w*Error: (.*)", text, re.MULTILINE)
+    if inner:
+        return inner[1]
+    text = text.rpartition("Exception encountered: ")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    wrapped = len(lines) > 1 and lines[0].startswith("Exception encountered")
+    return lines[wrapped] if lines else type(error).__name__
 
 
 def _holds_code(path: Path) -> bool:
@@ -122,8 +129,8 @@ def _holds_code(path: Path) -> bool:
 def network_of(model: Any) -> keras.Model:
     """A Keras 2 network that answers as a Keras 3 model from pixels to the dict of responses does, in float32."""
     images = keras.Input(model.inputs[0].shape[1:], name="images")
-    name = scope_name(model.name)
-    return keras.Model(images, Keras3Layer(model, name=f"{name}_keras3", dtype=policy_of(model))(images), name=name)
+    layer = Keras3Layer(model, name=f"{model.name}_keras3", dtype=policy_of(model))
+    return keras.Model(images, layer(images), name=model.name)
 
 
 def keras_3_layer(network: keras.Model) -> Optional[Keras3Layer]:
@@ -249,7 +256,7 @@ def is_graph(layer: Any) -> bool:
 
 def functional(model: Any) -> Any:
     """Such a model as a functional one, which is not compiled; the layers are the same."""
-    return import_keras_3().Model(model.inputs[0], model.outputs[0], name=model.name)
+    return import_keras_3().Model(model.inputs[0], model.outputs[0], name=scope_name(model.name))
 
 
 def policy_of(model: Any) -> str:

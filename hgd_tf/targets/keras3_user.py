@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.errors import TargetError, first_line
+from hgd_tf.errors import TargetError
 from hgd_tf.stack import keras
 from hgd_tf.targets import answers
-from hgd_tf.targets.keras3 import EXACT, OUTPUT, Call, calls_of, functional, is_graph, keras_3, network_of, policy_of
+from hgd_tf.targets.keras3 import EXACT, OUTPUT, Call, calls_of, functional, is_graph, keras_3, network_of, policy_of, reason
+from hgd_tf.targets.names import scope_name
 from hgd_tf.targets.steadiness import same, unsteady_error
 from hgd_tf.targets.user import PIXELS, check_gradient, class_output, image_shape
 
@@ -45,12 +46,12 @@ def keras_3_network(
         responses = {"logits": _logits(module, traced, outputs, probes)}
         if features is not None:
             responses["features"] = _maps(module, traced, features)
-        network = network_of(module.Model(traced.images, responses, name=model.name))
+        network = network_of(module.Model(traced.images, responses, name=scope_name(model.name)))
         _check_steady(module, network, traced, probes)
         check_gradient(network, probes[:1])
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
         shape = f"(N, {size}, {size}, {channels})"
-        raise TargetError(f"{model.name} cannot be computed on images {shape}: {first_line(error)}") from error
+        raise TargetError(f"{model.name} cannot be computed on images {shape}: {reason(error)}") from error
     return network
 
 
