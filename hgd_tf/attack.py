@@ -25,7 +25,8 @@ from hgd_tf.competition.attack_folder import attack_folder
 from hgd_tf.errors import DataError
 from hgd_tf.targets import load_target
 
-flags.declare_key_flag("checkpoint_dir")
+for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
+    flags.declare_key_flag(_shared)
 _METHOD = flags.DEFINE_enum("method", "ifgsm10", list(METHODS), "What is done.")
 _MODELS = flags.DEFINE_list("models", [], "Attacked networks: names (python -m hgd_tf.targets) or Keras models.")
 _LABEL = flags.DEFINE_enum(

@@ -19,6 +19,13 @@ _CHECKPOINT_DIR = flags.DEFINE_string(
     f"Where published weights of ImageNet targets lie; default: ${DIRECTORY_VARIABLE}, or a folder in your cache.",
 )
 
+_CUSTOM_OBJECTS = flags.DEFINE_string(
+    "custom_objects", None, "Python module with the layers and functions that files of Keras models need."
+)
+_SAFE_MODE = flags.DEFINE_bool(
+    "safe_mode", True, "Refuse files of Keras models with Python code inside (Lambda layers)."
+)
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -37,6 +44,10 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
         if arguments and not allow_arguments:
             return _fail(f"unexpected argument {arguments[0]!r}: this command takes flags only (see --helpshort)")
         try:
+            if _CUSTOM_OBJECTS.value or not _SAFE_MODE.value:
+                from hgd_tf.targets.reading import ask_by_default  # needs TensorFlow, which start-up without may do
+
+                ask_by_default(_CUSTOM_OBJECTS.value, _SAFE_MODE.value)
             main(arguments)
         except (HgdError, OSError) as error:
             return _fail(str(error))

@@ -44,7 +44,7 @@ DEFAULTS = CraftConfig("train_set")
 RUNNERS = ("local", "beam")
 ATTACKS_DIR = "attacks"
 
-for _shared in ("checkpoint_dir", "networks"):
+for _shared in ("checkpoint_dir", "networks", "custom_objects", "safe_mode"):
     flags.declare_key_flag(_shared)
 _RECIPES = flags.DEFINE_list("recipe", [], f"What to craft: one or several of {', '.join(RECIPES)}.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the sets.")

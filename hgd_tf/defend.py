@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULT_RUN = "runs/lgd"
 
-flags.declare_key_flag("checkpoint_dir")
+for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
+    flags.declare_key_flag(_shared)
 _IMAGE = flags.DEFINE_string("image", None, "The image.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the denoised image goes; its ending says the format.")
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of images to classify.")

@@ -34,7 +34,8 @@ from hgd_tf.evaluation import evaluate_runs, evaluate_table
 
 COMPARISON = "runs/comparison"
 
-flags.declare_key_flag("checkpoint_dir")
+for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
+    flags.declare_key_flag(_shared)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder of the results; default: the one run's, or runs/comparison, for a table a folder in it."
 )

@@ -25,7 +25,8 @@ from hgd_tf.defenses.ensemble import as_ensemble
 from hgd_tf.defenses.exporting import export, export_path
 from hgd_tf.defenses.line_up import read_line_up
 
-flags.declare_key_flag("checkpoint_dir")
+for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
+    flags.declare_key_flag(_shared)
 _DEFENSE = flags.DEFINE_string("defense", None, "A defense that comes with the package, or a run's folder.")
 _MODELS = flags.DEFINE_string("models", None, "Description of an ensemble, such as submission/models.json.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/exports", "Folder of the exported models.")

@@ -27,7 +27,21 @@ else:
     except ImportError:
         keras = tf.keras
 
-__all__ = ["KERAS_3_STACK", "has_keras_3", "import_keras_3", "is_keras_3_model", "keras", "keras_package_version"]
+_KERAS = keras.Model.__module__.partition(".")[0]  # the package that is behind `keras`
+
+# While it lasts, files of every format are read without running Python code inside them; Keras' argument `safe_mode`
+# holds for the `.keras` format alone.
+SafeModeScope = importlib.import_module(f"{_KERAS}.src.saving.serialization_lib").SafeModeScope
+
+__all__ = [
+    "KERAS_3_STACK",
+    "SafeModeScope",
+    "has_keras_3",
+    "import_keras_3",
+    "is_keras_3_model",
+    "keras",
+    "keras_package_version",
+]
 
 KERAS_3_STACK = "Python 3.12 or newer, where hgd-tf installs TensorFlow 2.18 or newer with Keras 3"
 

@@ -28,7 +28,9 @@ networks --networks names.
 New classes: --class_split trains on three quarters of the classes, and validates and tests on the others (Table 4).
 
 A classifier of your own: --target=my_classifier.keras --feature_layer=NAME --input_range=0,1 --data_dir=images
-with --members and --holdout, which name other networks or Keras models of the same classes and input range.
+with --members and --holdout, which name other networks or Keras models of the same classes and input range. Whether
+it gives logits or probabilities is seen in its answers, or --outputs says so. Layers of your own: --custom_objects
+names the Python module that defines them. Code inside a file, as in Lambda layers, is run with --nosafe_mode alone.
 """
 
 from __future__ import annotations
@@ -47,12 +49,13 @@ from hgd_tf.guidance import GUIDANCES
 from hgd_tf.networks_flag import networks_from_flags
 from hgd_tf.strategy import STRATEGIES
 from hgd_tf.targets import TARGETS
+from hgd_tf.targets.answers import OUTPUTS
 from hgd_tf.training import OPTIMIZERS, ExperimentConfig, TrainConfig
 from hgd_tf.training.several import train_and_test, train_each
 
 DEFAULTS, EXPERIMENT_DEFAULTS = TrainConfig(ExperimentConfig()), ExperimentConfig()
 
-for _shared in ("checkpoint_dir", "networks"):
+for _shared in ("checkpoint_dir", "networks", "custom_objects", "safe_mode"):
     flags.declare_key_flag(_shared)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.", required=True)
 _SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
@@ -104,6 +107,9 @@ flags.DEFINE_string("checkpoint", None, "Weights of a named target, instead of t
 flags.DEFINE_integer("image_size", None, "Side of the target's input; default: its native one.", 1)
 flags.DEFINE_string("feature_layer", None, "Of a Keras model: the layer whose output guides.")
 flags.DEFINE_list("input_range", ["0", "255"], "Of a Keras model: the values it takes for black and white.")
+flags.DEFINE_enum(
+    "outputs", EXPERIMENT_DEFAULTS.outputs, OUTPUTS, "Of a Keras model: what it gives; auto: as its answers show."
+)
 flags.DEFINE_list("members", list(EXPERIMENT_DEFAULTS.members), "The attacked ensemble; `target` is the target.")
 flags.DEFINE_string("holdout", EXPERIMENT_DEFAULTS.holdout, "The network of the black-box test sets.")
 flags.DEFINE_string(

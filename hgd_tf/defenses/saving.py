@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-import zipfile
+import tempfile
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import hgd_tf.denoisers  # noqa: F401  registers the layers that a denoiser file names
 from hgd_tf.defenses.defense import Defense
-from hgd_tf.errors import RunError
+from hgd_tf.errors import RunError, TargetError
 from hgd_tf.files import replacing, write_json
-from hgd_tf.stack import keras
+from hgd_tf.stack import is_keras_3_model, keras
 from hgd_tf.targets import Target, TargetSource, load_target
-from hgd_tf.targets.keras3 import is_keras_3_file, keras_3_layer, load_keras_3, network_of
+from hgd_tf.targets.answers import probe_images
+from hgd_tf.targets.keras3 import keras_3_layer, network_of
+from hgd_tf.targets.reading import UNREADABLE, CustomObjects, read_model, why
+from hgd_tf.targets.steadiness import same_answers
 
 DENOISER_FILE = "denoiser.keras"
 TARGET_FILE = "target.keras"
 DEFENSE_FILE = "defense.json"
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+_WITH_TARGET = "load_defense(DIR, target=load_target(MODEL))"
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -35,6 +38,7 @@ def save_defense(defense: Defense, directory: Union[str, Path]) -> None:
 
     Raises:
       ValueError: the denoiser is no Keras model.
+      RunError: Keras cannot save the target; the denoiser is saved nevertheless.
     """
     directory = Path(directory)
     if not isinstance(defense.denoiser, keras.Model):
@@ -44,13 +48,42 @@ def save_defense(defense: Defense, directory: Union[str, Path]) -> None:
 
 
 def save_target(target: Target, directory: Union[str, Path]) -> None:
-    """Writes the part of `save_defense` that says which target it is."""
+    """Writes the part of `save_defense` that says which target it is.
+
+    Raises:
+      RunError: Keras cannot save it; all else is written.
+    """
     directory = Path(directory)
-    if target.source is None:
+    description = {"target_name": target.name, "registered_target": target.source and target.source._asdict()}
+    module = {"custom_objects": target.module} if target.module else {}
+    write_json(directory / DEFENSE_FILE, {**description, **module})
+    if target.source is not None:
+        return
+    try:
         foreign = keras_3_layer(target.network)
         save_model(target.network if foreign is None else foreign.model, directory / TARGET_FILE)
-    source = target.source and target.source._asdict()
-    write_json(directory / DEFENSE_FILE, {"target_name": target.name, "registered_target": source})
+    except Exception as error:  # whatever the code of the user's layers does
+        raise RunError(f"{directory}: {target.name} cannot be saved: {why(error)}; {_WITH_TARGET}") from error
+
+
+def check_saving(target: Target) -> None:
+    """Saves a target and loads it again, to know before work that ends in `save_target`.
+
+    Raises:
+      TargetError: that fails, or it answers otherwise afterwards.
+    """
+    if target.source is not None:
+        return
+    images = probe_images(target.image_size, target.channels)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            save_target(target, folder)
+            again = _saved_target(Path(folder), json.loads((Path(folder) / DEFENSE_FILE).read_text(encoding="utf-8")))
+        except (RunError, TargetError) as error:
+            reason = str(error).replace(f"{folder}/", "").replace(f"{folder}: ", "").partition(f"; {_WITH_TARGET}")[0]
+            raise TargetError(f"{target.name} cannot be kept beside its denoiser: {reason}") from error
+    if not same_answers(target.network, again.network, images):
+        raise TargetError(f"{target.name} cannot be kept beside its denoiser: read from its file, it answers otherwise")
 
 
 def shipped_defenses() -> tuple[str, ...]:
@@ -66,48 +99,62 @@ def defense_directory(name_or_directory: Union[str, Path]) -> Path:
     return directory
 
 
-def load_defense(name_or_directory: Union[str, Path]) -> Defense:
+def load_defense(
+    name_or_directory: Union[str, Path],
+    *,
+    target: Optional[Target] = None,
+    custom_objects: CustomObjects = None,
+    safe_mode: Optional[bool] = None,
+) -> Defense:
     """Loads what `save_defense` or a training run wrote, or a defense that comes with the package.
 
     Args:
       name_or_directory: a folder; or, where there is no such folder, one of `shipped_defenses()`, such as
         `efficientnet_lite0_lgd`.
+      target: the classifier, instead of the one that the folder names or holds.
+      custom_objects, safe_mode: of a user's target, as in `load_target`; the module that it was loaded with is known.
 
     Raises:
       RunError: the folder or a file in it is missing or damaged.
-      TargetError: the target cannot be loaded.
+      TargetError: the target cannot be loaded, or does not fit the denoiser.
     """
     directory = defense_directory(name_or_directory)
     denoiser = load_denoiser(directory)
+    if target is not None:
+        return Defense(denoiser, target)
     try:
         description = json.loads((directory / DEFENSE_FILE).read_text(encoding="utf-8"))
-        if description["registered_target"]:
-            target = load_target(*TargetSource(**description["registered_target"]))
-        else:
-            target = Target(_load_network(directory / TARGET_FILE), name=description["target_name"])
+        return Defense(denoiser, _saved_target(directory, description, custom_objects, safe_mode))
     except UNREADABLE as error:
         raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
-    return Defense(denoiser, target)
 
 
-def _load_network(path: Path) -> keras.Model:
-    if is_keras_3_file(path):
-        return network_of(load_keras_3(path))
-    return keras.models.load_model(path, compile=False)
+def _saved_target(
+    directory: Path, description: dict, custom_objects: CustomObjects = None, safe_mode: Optional[bool] = None
+) -> Target:
+    if description["registered_target"]:
+        return load_target(*TargetSource(**description["registered_target"]))
+    module = description.get("custom_objects")
+    try:
+        network = read_model(directory / TARGET_FILE, module if custom_objects is None else custom_objects, safe_mode)
+    except TargetError as error:
+        raise RunError(f"{error}; the denoiser can be loaded: {_WITH_TARGET}") from error
+    if is_keras_3_model(network):
+        network = network_of(network)
+    return Target(network, name=description["target_name"], module=module)
 
 
 def load_denoiser(name_or_directory: Union[str, Path]) -> keras.Model:
-    """The denoiser of what `load_defense` loads, without its target.
+    """The denoiser of what `load_defense` loads, without its target, of which nothing need be there.
 
     Raises:
-      RunError: the folder or a file in it is missing or damaged.
+      RunError: the folder or the file in it is missing or damaged.
     """
     directory = defense_directory(name_or_directory)
-    missing = [name for name in (DEFENSE_FILE, DENOISER_FILE) if not (directory / name).is_file()]
-    if missing:
+    if not (directory / DENOISER_FILE).is_file():
         raise RunError(
-            f"{directory} holds no defense: {missing[0]} is missing (expected the folder of a training run, or one of "
-            f"{', '.join(shipped_defenses())})"
+            f"{directory} holds no defense: {DENOISER_FILE} is missing (expected the folder of a training run, or one "
+            f"of {', '.join(shipped_defenses())})"
         )
     try:
         return keras.models.load_model(directory / DENOISER_FILE, compile=False)

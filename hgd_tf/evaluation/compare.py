@@ -10,9 +10,9 @@ from typing import Any, Optional, Union
 
 from tqdm import tqdm
 
-from hgd_tf.defenses import Defense, load_defense
+from hgd_tf.defenses import Defense
 from hgd_tf.defenses.ensemble import Ensemble
-from hgd_tf.defenses.saving import SHIPPED, defense_directory
+from hgd_tf.defenses.saving import SHIPPED, defense_directory, load_denoiser
 from hgd_tf.denoisers import gaussian, median, rescaled
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation.evaluate import craft_test_sets, evaluate_defenses, image_count
@@ -68,7 +68,7 @@ def trained(run_dirs: Sequence[Union[str, Path]], experiment: Experiment) -> dic
     rows: dict[str, Defense] = {}
     for run_dir in run_dirs:
         name = read_config(run_dir).defense_name
-        denoiser = load_defense(run_dir).denoiser
+        denoiser = load_denoiser(run_dir)
         denoisers = {name: denoiser}
         if name == "pixel":
             denoisers["pixel_x2"] = rescaled(denoiser, 2.0)

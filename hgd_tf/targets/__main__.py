@@ -47,7 +47,8 @@ _CENTRAL_FRACTION = flags.DEFINE_float(
     0.01,
     1.0,
 )
-flags.declare_key_flag("checkpoint_dir")
+for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
+    flags.declare_key_flag(_shared)
 
 
 def show_list() -> None:

@@ -180,10 +180,17 @@ def _before_activation(model: keras.Model, place: Place) -> Optional[Place]:
     if layer is None or getattr(layer, "activation", None) is None or isinstance(layer, keras.layers.Activation):
         return None
     nodes, node = found
-    linear = type(layer).from_config({**layer.get_config(), "activation": "linear", "name": f"{layer.name}_logits"})
+    linear = _without_activation(layer)
     tensor = linear(*node.call_args, **node.call_kwargs)
     linear.set_weights(layer.get_weights())
     return Place(nodes, tensor)
+
+
+def _without_activation(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """A copy; what only training needs may be the user's own, and is left out."""
+    training = ("_initializer", "_regularizer", "_constraint")
+    config = {name: value for name, value in layer.get_config().items() if not name.endswith(training)}
+    return type(layer).from_config({**config, "activation": "linear", "name": f"{layer.name}_logits"})
 
 
 def precision_of(model: keras.Model) -> Precision:

@@ -22,14 +22,13 @@ from hgd_tf.stack import KERAS_3_STACK, has_keras_3, import_keras_3, keras, kera
 from hgd_tf.targets.names import scope_name
 
 WITH_TENSORFLOW = "expected KERAS_BACKEND=tensorflow, with which a .keras file of any backend loads"
-UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile)
 REDUCED = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 EXACT = "float32"
 OUTPUT = "output"
 
 
 def keras_version(path: Union[str, Path]) -> str:
-    """The version of Keras that wrote a model: a `.keras` file, the same unpacked, or HDF5; empty where none is said."""
+    """The version of Keras that wrote a `.keras` file, the same unpacked, or an `.h5` file; empty where unsaid."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -37,7 +36,7 @@ def keras_version(path: Union[str, Path]) -> str:
         if zipfile.is_zipfile(path):
             return json.loads(_zipped(path, "metadata.json"))["keras_version"]
         return _hdf5_attribute(path, "keras_version")
-    except UNREADABLE:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return ""
 
 
@@ -68,8 +67,8 @@ def keras_3(what: str) -> ModuleType:
     """
     if not has_keras_3():
         raise TargetError(
-            f"{what} is a model of Keras 3, this Python's Keras is {keras_package_version()}: expected {KERAS_3_STACK}; "
-            "or the same model built in Keras 2 with its weights, as a .keras or SavedModel path"
+            f"{what} is a model of Keras 3, this Python's Keras is {keras_package_version()}: expected "
+            f"{KERAS_3_STACK}; or the same model built in Keras 2 with its weights, as a .keras or SavedModel path"
         )
     try:
         module = import_keras_3()
@@ -77,39 +76,29 @@ def keras_3(what: str) -> ModuleType:
     except ImportError as error:
         raise TargetError(f"{what} needs Keras 3, whose import fails ({error}): {WITH_TENSORFLOW}") from error
     if backend != "tensorflow":
-        raise TargetError(f"{what} needs Keras 3 on TensorFlow, this process's computes with {backend}: {WITH_TENSORFLOW}")
+        raise TargetError(f"{what} needs Keras 3 on TensorFlow, here it computes with {backend}: {WITH_TENSORFLOW}")
     return module
 
 
-def load_keras_3(path: Union[str, Path], custom_objects: Optional[Mapping[str, Any]] = None) -> Any:
-    """The Keras 3 model in a file; no code in it is run.
+def load_keras_3(path: Path, custom_objects: Mapping[str, Any], safe_mode: bool) -> Any:
+    """The Keras 3 model in a file.
 
     Raises:
-      TargetError: it cannot be loaded.
+      TargetError: this process has no Keras 3 on TensorFlow.
+      ValueError: the file holds code, in safe mode; or it is damaged, as other errors of Keras' say.
     """
     module = keras_3(str(path))
-    path = Path(path)
-    try:
-        if _holds_code(path):
-            raise TargetError(
-                f"{path} holds code of its own, in a Lambda layer, which is not run: expected a layer class, with "
-                "custom_objects; or load the model yourself with safe_mode=False, and pass it on"
-            )
-        return module.saving.load_model(path, custom_objects=custom_objects, compile=False, safe_mode=True)
-    except UNREADABLE as error:
-        raise TargetError(f"{path} is no model that Keras {module.__version__} can load: {reason(error)}") from error
+    if safe_mode and _holds_code(path):
+        raise ValueError("the file holds code, which safe_mode refuses")
+    return module.saving.load_model(path, custom_objects=dict(custom_objects), compile=False, safe_mode=safe_mode)
 
 
 def reason(error: Exception) -> str:
     """What Keras says, on one line: the cause, without the descriptions of layers and models around it."""
     text = re.sub(r"\x1b\[\d+m", "", str(error))  # it sets words in bold type
-    missing = re.search(r"(?:Could not locate (?:class|function)|Unknown \w+:) '?(\w+)", text)
-    if missing:
-        return f"it has {missing[1]} of its own, expected among custom_objects (--custom_objects=MODULE)"
     inner = re.search(r"^\s+\w*Error: (.*)", text, re.MULTILINE)
     if inner:
         return inner[1]
-    text = text.rpartition("Exception encountered: ")[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     wrapped = len(lines) > 1 and lines[0].startswith("Exception encountered")
     return lines[wrapped] if lines else type(error).__name__

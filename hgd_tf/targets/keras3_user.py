@@ -13,7 +13,18 @@ import tensorflow as tf
 from hgd_tf.errors import TargetError
 from hgd_tf.stack import keras
 from hgd_tf.targets import answers
-from hgd_tf.targets.keras3 import EXACT, OUTPUT, Call, calls_of, functional, is_graph, keras_3, network_of, policy_of, reason
+from hgd_tf.targets.keras3 import (
+    EXACT,
+    OUTPUT,
+    Call,
+    calls_of,
+    functional,
+    is_graph,
+    keras_3,
+    network_of,
+    policy_of,
+    reason,
+)
 from hgd_tf.targets.names import scope_name
 from hgd_tf.targets.steadiness import same, unsteady_error
 from hgd_tf.targets.user import PIXELS, check_gradient, class_output, image_shape

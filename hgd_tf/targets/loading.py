@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Optional, Union
 
 from hgd_tf.errors import CheckpointError, TargetError
 from hgd_tf.stack import is_keras_3_model, keras
 from hgd_tf.targets.freezing import frozen_copy
-from hgd_tf.targets.keras3 import is_keras_3_file, load_keras_3
 from hgd_tf.targets.keras3_user import keras_3_network
 from hgd_tf.targets.published import find_published, load_published, missing_message
+from hgd_tf.targets.reading import CustomObjects, read_model
 from hgd_tf.targets.registry import TARGETS, shipped_weights, target_spec
 from hgd_tf.targets.target import Target, TargetSource
 from hgd_tf.targets.user import PIXELS, user_network
@@ -26,6 +25,8 @@ def load_target(
     feature_layer: Optional[str] = None,
     input_range: tuple[float, float] = PIXELS,
     outputs: str = "auto",
+    custom_objects: CustomObjects = None,
+    safe_mode: Optional[bool] = None,
 ) -> Target:
     """Loads a frozen classifier.
 
@@ -40,6 +41,12 @@ def load_target(
         user's cache.
       feature_layer: of a model of the user's own: the layer whose output is `features`, needed for feature guidance.
       input_range: of a model of the user's own: the values it expects for black and white.
+      outputs: of a model of the user's own: whether it gives `logits` or `probabilities`; `auto`: what its answers to
+        images of all kinds show.
+      custom_objects: what the file of such a model needs of the user's code, by name; or the name of a Python module,
+        whose public classes and functions are meant.
+      safe_mode: whether Python code inside such a file is refused, as in Lambda layers; None: it is, unless the
+        command was asked to run it (--nosafe_mode).
 
     Returns:
       The target; its `name` is the registered name, the file's without its ending, or the model's own.
@@ -59,9 +66,10 @@ def load_target(
     if isinstance(name_or_model, keras.Model) or is_keras_3_model(name_or_model):
         model, name = name_or_model, name_or_model.name
     else:
-        model, name = _load_keras(Path(name_or_model)), Path(name_or_model).stem
-    network = keras_3_network if is_keras_3_model(model) else user_network
-    return Target(network(model, feature_layer, input_range, image_size, outputs), name=name)
+        model, name = _load_keras(Path(name_or_model), custom_objects, safe_mode), Path(name_or_model).stem
+    wrap = keras_3_network if is_keras_3_model(model) else user_network
+    network = wrap(model, feature_layer, input_range, image_size, outputs)
+    return Target(network, name=name, module=custom_objects if isinstance(custom_objects, str) else None)
 
 
 def build_target(name: str, image_size: Optional[int] = None) -> keras.Model:
@@ -114,15 +122,17 @@ def _load_shipped(name: str, checkpoint: Optional[str], image_size: Optional[int
     return network
 
 
-def _load_keras(path: Path) -> keras.Model:
+def _load_keras(path: Path, custom_objects: CustomObjects, safe_mode: Optional[bool]) -> keras.Model:
     if not path.exists():
         target_spec(str(path))  # neither a name nor a path: raises, listing the names
-    if is_keras_3_file(path):
-        return load_keras_3(path)
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        raise TargetError(f"{path} is no model that Keras can load: {error}") from error
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    model = read_model(path, custom_objects, safe_mode)
+    if is_keras_3_model(model):
+        return model
+    if not isinstance(model, keras.Model):
+        raise TargetError(
+            f"{path} is a SavedModel without Keras' description of its layers, as model.export() writes: "
+            "expected a .keras file, which model.save() writes"
+        )
+    if not getattr(model, "inputs", None):
         raise TargetError(f"{path}: expected a functional or Sequential Keras model, received {type(model).__name__}")
     return model

@@ -48,6 +48,13 @@ def unsteady_error(name: str, layer: Optional[str]) -> TargetError:
     )
 
 
+def same_answers(one: keras.Model, other: keras.Model, images: np.ndarray) -> bool:
+    """Whether two networks respond alike, up to the rounding of their number format."""
+    tolerance = math.sqrt(precision_of(one).spacing)
+    ones, others = one(images, training=False), other(images, training=False)
+    return ones.keys() == others.keys() and all(same(ones[key], others[key], tolerance) for key in ones)
+
+
 def same(one: Any, other: Any, tolerance: float) -> bool:
     """Whether values are the same up to that part of the largest."""
     one, other = (tf.cast(values, tf.float32).numpy() for values in (one, other))

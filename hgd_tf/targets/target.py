@@ -49,14 +49,23 @@ class Target(keras.Model):
       network: from images (N, image_size, image_size, channels), float32 pixels in [0, 255], to that dict.
       name: as in `python -m hgd_tf.targets`, or the user's own, any text.
       source: of a registered target: how to load it again. None: only the network itself can be saved.
+      module: of a user's target: the Python module that its layers need to be loaded again.
 
     Raises:
       TargetError: the network's input is not square or of no fixed size.
     """
 
-    def __init__(self, network: keras.Model, *, name: str, source: Optional[TargetSource] = None):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        name: str,
+        source: Optional[TargetSource] = None,
+        module: Optional[str] = None,
+    ):
         super().__init__(name=name)
         self.source = source
+        self.module = module
         _, height, width, self.channels = network.input_shape
         if height is None or height != width:
             raise TargetError(

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from hgd_tf.errors import TargetError, first_line
 from hgd_tf.stack import keras
-from hgd_tf.targets.answers import Answers, LogProbabilities, find_answers, probe_images
+from hgd_tf.targets.answers import OUTPUTS, Answers, LogProbabilities, find_answers, probe_images
 from hgd_tf.targets.graph import Place, exposing, is_graph, places, producer
 from hgd_tf.targets.names import scope_name
 from hgd_tf.targets.steadiness import check_steady
@@ -42,6 +42,8 @@ def user_network(
     Raises:
       TargetError: the model or the layer does not fit, or it answers differently each time.
     """
+    if outputs not in OUTPUTS:
+        raise TargetError(f"outputs: expected one of {', '.join(OUTPUTS)}, received {outputs!r}")
     if not is_graph(model):
         raise TargetError(f"{model.name}: expected a built functional or Sequential model, received one without inputs")
     output = class_output(model)

@@ -14,7 +14,8 @@ class ExperimentConfig:
 
     Attributes:
       target: registered name, or path of a Keras model.
-      checkpoint, image_size, feature_layer, input_range: as in `load_target`.
+      checkpoint, image_size, feature_layer, input_range, outputs: as in `load_target`.
+      custom_objects: name of the module that Keras models need, the target and others.
       members: the attacked ensemble; the word `target` stands for the target.
       holdout: network of the black-box test sets.
       networks: by the names of appendix D, names of the networks that play them.
@@ -32,6 +33,8 @@ class ExperimentConfig:
     image_size: Optional[int] = None
     feature_layer: Optional[str] = None
     input_range: tuple[float, float] = (0.0, 255.0)
+    outputs: str = "auto"
+    custom_objects: Optional[str] = None
     members: tuple[str, ...] = (THE_TARGET, "mini_inception_resnet", "mini_resnet")
     holdout: str = "mini_vgg"
     networks: dict[str, str] = dataclasses.field(default_factory=dict)

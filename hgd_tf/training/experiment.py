@@ -39,10 +39,12 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
         config.image_size,
         feature_layer=config.feature_layer,
         input_range=config.input_range,
+        outputs=config.outputs,
+        custom_objects=config.custom_objects,
     )
 
     def load(name: str) -> Target:
-        return load_target(name, input_range=config.input_range)
+        return load_target(name, input_range=config.input_range, custom_objects=config.custom_objects)
 
     roles = assign_roles(
         target,

@@ -15,8 +15,8 @@ from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import PhotographSplits
 from hgd_tf.data.labeled_files import UNKNOWN
 from hgd_tf.data.photographs import VARIETIES
-from hgd_tf.defenses import Defense, load_defense
-from hgd_tf.defenses.saving import DENOISER_FILE, save_model, save_target
+from hgd_tf.defenses import Defense
+from hgd_tf.defenses.saving import DENOISER_FILE, check_saving, load_denoiser, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
 from hgd_tf.errors import HgdError, RunError, TargetError
 from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
@@ -64,6 +64,7 @@ def train_denoiser(
     attacks = tuple(attack.name for attack in bind(validation_recipe, experiment.roles))
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
+    check_saving(experiment.roles.target)
     run_path = open_run(run_dir, config, overwrite)
     save_target(experiment.roles.target, run_path)
     pairs = source()
@@ -173,7 +174,7 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
         **config.denoiser_options,
     )
     if config.init_from:
-        _copy_weights(load_defense(config.init_from).denoiser, denoiser, config.init_from)
+        _copy_weights(load_denoiser(config.init_from), denoiser, config.init_from)
     Defense(denoiser, target)  # raises where the two do not fit
     guide = target if config.precision == "float32" else target.in_bfloat16()
     model = GuidedDenoiser(denoiser, target, guidance, attacks, guide, config.frozen_statistics)

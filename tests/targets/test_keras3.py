@@ -90,7 +90,9 @@ def target():
 @pytest.mark.parametrize("head", HEADS)
 def test_logits_are_the_models_values_before_its_softmax(head):
     model = _classifier(head)
-    scores = next(layer for layer in (model.layers[-2], *model.layers) if hasattr(layer, "layers") or layer.name == "scores")
+    scores = next(
+        layer for layer in (model.layers[-2], *model.layers) if hasattr(layer, "layers") or layer.name == "scores"
+    )
     kernel, bias = scores.get_weights()
     responses = load_target(model, feature_layer="conv", input_range=(-1, 1))(IMAGES)
     scaled = IMAGES / 127.5 - 1
@@ -150,7 +152,10 @@ def test_sequential_models_open_sizes_and_subclasses():
 @second_stack
 def test_what_does_not_fit_is_named():
     model = _classifier()
-    for layer, message in (("absent", r"own has no layer 'absent': expected one of conv, "), ("pooled", r"\(None, 5\)")):
+    for layer, message in (
+        ("absent", r"own has no layer 'absent': expected one of conv, "),
+        ("pooled", r"\(None, 5\)"),
+    ):
         with pytest.raises(TargetError, match=message):
             load_target(model, feature_layer=layer)
     two = keras3.Model(model.inputs, [model.outputs[0], model.get_layer("pooled").output], name="two")
@@ -233,12 +238,16 @@ def test_a_file_loads_and_layers_of_its_own_must_be_known(tmp_path, file):
         def call(self, inputs):
             return 2.0 * inputs
 
-    _classifier(own=Twice()).save(tmp_path / f"own_{file}")
-    with pytest.raises(TargetError, match=r"it has Twice of its own.*custom_objects"):
+    own = _classifier(own=Twice())
+    own.save(tmp_path / f"own_{file}")
+    with pytest.raises(TargetError, match=r"needs code of yours \(Twice\).*custom_objects"):
         load_target(tmp_path / f"own_{file}")
+    known = load_target(tmp_path / f"own_{file}", custom_objects={"Twice": Twice})
+    _assert_equal({"p": tf.nn.softmax(known(IMAGES)["logits"])}, {"p": own(IMAGES, training=False)})
     _classifier(own=keras3.layers.Lambda(lambda inputs: 2.0 * inputs)).save(tmp_path / f"lambda_{file}")
-    with pytest.raises(TargetError, match="code of its own, in a Lambda layer, which is not run"):
+    with pytest.raises(TargetError, match=r"holds Python code .*which is run only where that is asked for"):
         load_target(tmp_path / f"lambda_{file}")
+    assert load_target(tmp_path / f"lambda_{file}", safe_mode=False).classes == CLASSES
 
 
 @second_stack
@@ -282,7 +291,9 @@ print(hgd_tf.load_target(model)(np.ones((1, 8, 8, 1), np.float32))["logits"].sha
 def test_keras_3_and_this_package_share_a_process(order):
     """In both orders of import, and without a change of the environment or of `tf.keras`."""
     script = BOTH_ORDERS.format(first=order, second="import hgd_tf")
-    environment = {key: value for key, value in os.environ.items() if key not in ("TF_USE_LEGACY_KERAS", "KERAS_BACKEND")}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("TF_USE_LEGACY_KERAS", "KERAS_BACKEND")
+    }
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "(1, 3)" in done.stdout
