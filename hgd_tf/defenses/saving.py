@@ -21,7 +21,7 @@ from hgd_tf.targets.steadiness import same_answers
 DENOISER_FILE = "denoiser.keras"
 TARGET_FILE = "target.keras"
 DEFENSE_FILE = "defense.json"
-_WITH_TARGET = "load_defense(DIR, target=load_target(MODEL))"
+_WITH_TARGET = "; the denoiser can be loaded: load_defense(DIR, target=…)"
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -63,7 +63,7 @@ def save_target(target: Target, directory: Union[str, Path]) -> None:
         foreign = keras_3_layer(target.network)
         save_model(target.network if foreign is None else foreign.model, directory / TARGET_FILE)
     except Exception as error:  # whatever the code of the user's layers does
-        raise RunError(f"{directory}: {target.name} cannot be saved: {why(error)}; {_WITH_TARGET}") from error
+        raise RunError(f"{directory}: {target.name} cannot be saved: {why(error)}{_WITH_TARGET}") from error
 
 
 def check_saving(target: Target) -> None:
@@ -80,7 +80,7 @@ def check_saving(target: Target) -> None:
             save_target(target, folder)
             again = _saved_target(Path(folder), json.loads((Path(folder) / DEFENSE_FILE).read_text(encoding="utf-8")))
         except (RunError, TargetError) as error:
-            reason = str(error).replace(f"{folder}/", "").replace(f"{folder}: ", "").partition(f"; {_WITH_TARGET}")[0]
+            reason = str(error).replace(f"{folder}/", "").replace(f"{folder}: ", "").partition(_WITH_TARGET)[0]
             raise TargetError(f"{target.name} cannot be kept beside its denoiser: {reason}") from error
     if not same_answers(target.network, again.network, images):
         raise TargetError(f"{target.name} cannot be kept beside its denoiser: read from its file, it answers otherwise")
@@ -138,7 +138,7 @@ def _saved_target(
     try:
         network = read_model(directory / TARGET_FILE, module if custom_objects is None else custom_objects, safe_mode)
     except TargetError as error:
-        raise RunError(f"{error}; the denoiser can be loaded: {_WITH_TARGET}") from error
+        raise RunError(f"{error}{_WITH_TARGET}") from error
     if is_keras_3_model(network):
         network = network_of(network)
     return Target(network, name=description["target_name"], module=module)

@@ -58,7 +58,7 @@ def probe_images(size: int, channels: int, count: int = PROBES) -> np.ndarray:
     return np.clip(level + contrast * noise, 0, 255).astype(np.float32)
 
 
-def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tensor) -> Answers:
+def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tensor, name: str) -> Answers:
     """The logits behind a model's output.
 
     Args:
@@ -66,6 +66,7 @@ def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tenso
       output: symbolic, (N, classes).
       outputs: what it gives; `auto`: that is told by its values for `images`.
       images: some, as the model expects them.
+      name: of the model, for messages.
 
     Raises:
       TargetError: that cannot be told, or what the model gives belongs to no single class.
@@ -75,10 +76,10 @@ def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tenso
     values = _values(model, tail, images)
     precision = precision_of(model)
 
-    def behind(squash):
+    def behind(squash: Squash) -> Optional[Place]:
         return _behind(squash, model, tail, values, images, precision)
 
-    are_probabilities, logits = tell(model.name, values[0], precision, outputs, behind)
+    are_probabilities, logits = tell(name, values[0], precision, outputs, behind)
     if logits is not None:
         return Answers(logits)
     return Answers(place, are_probabilities)
@@ -176,10 +177,12 @@ def agree(squash, logits: np.ndarray, given: np.ndarray, precision: Precision) -
 def _before_activation(model: keras.Model, place: Place) -> Optional[Place]:
     """What the layer that gives a tensor would give without its activation."""
     found = producer(model, place)
-    layer = found and found[1].layer
-    if layer is None or getattr(layer, "activation", None) is None or isinstance(layer, keras.layers.Activation):
+    if found is None:
         return None
     nodes, node = found
+    layer = node.layer
+    if getattr(layer, "activation", None) is None or isinstance(layer, keras.layers.Activation):
+        return None
     linear = _without_activation(layer)
     tensor = linear(*node.call_args, **node.call_kwargs)
     linear.set_weights(layer.get_weights())

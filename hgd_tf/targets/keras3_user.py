@@ -39,6 +39,7 @@ def keras_3_network(
     input_range: tuple[float, float] = PIXELS,
     image_size: Optional[int] = None,
     outputs: str = "auto",
+    name: Optional[str] = None,
 ) -> keras.Model:
     """A Keras 2 network from pixels in [0, 255] to a dict of responses; arguments as `user_network`.
 
@@ -47,22 +48,25 @@ def keras_3_network(
     Raises:
       TargetError: the model or the layer does not fit, or it answers differently each time.
     """
-    module = keras_3(model.name)
-    graph = _graph(module, model)
-    size, channels, channels_first = image_shape(graph, image_size)
-    features = None if feature_layer is None else _layer_name(module, graph, feature_layer)
+    name = name or model.name
+    module = keras_3(name)
+    graph = _graph(module, model, name)
+    size, channels, channels_first = image_shape(graph, image_size, name)
+    features = None if feature_layer is None else _layer_name(module, graph, feature_layer, name)
     probes = answers.probe_images(size, channels)
     try:
-        traced = _traced(module, graph, (size, size, channels), input_range, channels_first, features)
+        traced = _traced(module, graph, (size, size, channels), input_range, channels_first, features)._replace(
+            name=name
+        )
         responses = {"logits": _logits(module, traced, outputs, probes)}
         if features is not None:
             responses["features"] = _maps(module, traced, features)
-        network = network_of(module.Model(traced.images, responses, name=scope_name(model.name)))
+        network = network_of(module.Model(traced.images, responses, name=scope_name(name)))
         _check_steady(module, network, traced, probes)
-        check_gradient(network, probes[:1])
+        check_gradient(network, probes[:1], name)
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
         shape = f"(N, {size}, {size}, {channels})"
-        raise TargetError(f"{model.name} cannot be computed on images {shape}: {reason(error)}") from error
+        raise TargetError(f"{name} cannot be computed on images {shape}: {reason(error)}") from error
     return network
 
 
@@ -84,33 +88,33 @@ class _Traced(NamedTuple):
     precision: answers.Precision
 
 
-def _graph(module: ModuleType, model: Any) -> Any:
+def _graph(module: ModuleType, model: Any, name: str) -> Any:
     """The model as a functional one that is not compiled and shares its layers."""
     if not getattr(model, "inputs", None):
-        images = module.Input(_built_shape(model)[1:])
-        model = module.Model(images, model(images), name=model.name)
+        images = module.Input(_built_shape(model, name)[1:])
+        model = module.Model(images, model(images))
     if isinstance(model, module.Sequential):
         model = functional(model)
     inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
-    return module.Model(inputs, class_output(model), name=model.name)
+    return module.Model(inputs, class_output(model, name), name=scope_name(name))
 
 
-def _built_shape(model: Any) -> tuple:
+def _built_shape(model: Any, name: str) -> tuple:
     """The shape of the images with which a model without a graph was called first."""
     shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if not isinstance(shape, (tuple, list)) or len(shape) != 4:
-        raise TargetError(f"{model.name}: expected a model that was built on images (N, H, W, C): call it once on some")
+        raise TargetError(f"{name}: expected a model that was built on images (N, H, W, C): call it once on some")
     return tuple(shape)
 
 
-def _layer_name(module: ModuleType, graph: Any, name: str) -> str:
+def _layer_name(module: ModuleType, graph: Any, layer: str, name: str) -> str:
     """The layer's full name, OUTER/INNER of a model inside."""
     names = list(_names(module, graph))
-    fitting = [name] if name in names else [each for each in names if each.endswith(f"/{name}")]
+    fitting = [layer] if layer in names else [each for each in names if each.endswith(f"/{layer}")]
     if not fitting:
-        raise TargetError(f"{graph.name} has no layer {name!r}: expected one of {', '.join(names)}")
+        raise TargetError(f"{name} has no layer {layer!r}: expected one of {', '.join(names)}")
     if len(fitting) > 1:
-        raise TargetError(f"{graph.name} has several layers {name!r}: expected one of {', '.join(fitting)}")
+        raise TargetError(f"{name} has several layers {layer!r}: expected one of {', '.join(fitting)}")
     return fitting[0]
 
 
@@ -214,4 +218,6 @@ def _check_steady(module: ModuleType, network: keras.Model, traced: _Traced, pro
         return
     once, again = (_values(module, traced, [call.output for call in traced.calls], probes) for _ in range(2))
     unsteady = [call for call, one, other in zip(traced.calls, once, again) if not same(one, other, tolerance)]
-    raise unsteady_error(traced.name, unsteady and f"{unsteady[0].name!r} ({type(unsteady[0].layer).__name__})")
+    raise unsteady_error(
+        traced.name, f"{unsteady[0].name!r} ({type(unsteady[0].layer).__name__})" if unsteady else None
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from hgd_tf.errors import CheckpointError, TargetError
 from hgd_tf.stack import is_keras_3_model, keras
@@ -63,12 +63,13 @@ def load_target(
         raise TargetError(
             f"a checkpoint goes with a registered target only, received {name_or_model!r} with {checkpoint}"
         )
-    if isinstance(name_or_model, keras.Model) or is_keras_3_model(name_or_model):
-        model, name = name_or_model, name_or_model.name
+    model: Any = name_or_model
+    if isinstance(model, keras.Model) or is_keras_3_model(model):
+        name = model.name
     else:
         model, name = _load_keras(Path(name_or_model), custom_objects, safe_mode), Path(name_or_model).stem
     wrap = keras_3_network if is_keras_3_model(model) else user_network
-    network = wrap(model, feature_layer, input_range, image_size, outputs)
+    network = wrap(model, feature_layer, input_range, image_size, outputs, name)
     return Target(network, name=name, module=custom_objects if isinstance(custom_objects, str) else None)
 
 

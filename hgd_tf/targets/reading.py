@@ -21,6 +21,8 @@ CODE_INSIDE = (
     "safe_mode=False, if you trust the file"
 )
 
+NAMELESS = {"Improper config format": "a lambda", "'str' object is not callable": "a layer"}  # so Keras says it
+
 _asked: dict[str, Any] = {"custom_objects": None, "safe_mode": True}
 
 
@@ -90,7 +92,8 @@ def why(error: BaseException) -> str:
         r"(?:'config': )?'(\w+)'(?:, 'registered_name'| cannot)|Could not locate \w+ '(\w+)'",
         text,
     )
-    if unknown or "Improper config format" in text:
-        name = next(filter(None, unknown.groups()), "") if unknown else "a lambda"
+    nameless = [what for sign, what in NAMELESS.items() if sign in text]
+    if unknown or nameless:
+        name = next(filter(None, unknown.groups()), "") if unknown else nameless[0]
         return f"it needs code of yours ({name}): --custom_objects=MODULE, which defines it by name, or custom_objects="
     return text.rpartition("Exception encountered: ")[2].strip().partition("\n")[0] or type(error).__name__

@@ -14,7 +14,7 @@ from hgd_tf.targets.answers import precision_of
 from hgd_tf.targets.graph import exposing, places, producer
 
 
-def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, inputs: Any) -> None:
+def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, inputs: Any, name: str) -> None:
     """Refuses a network whose responses change from call to call, or with the other images of a batch.
 
     What is drawn anew changes leading digits, rounding changes the last ones: between them lies half of the digits
@@ -25,6 +25,7 @@ def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, i
       images: some, an even number.
       model: the user's, in it.
       inputs: the same images as the model expects them.
+      name: of the model, for messages.
 
     Raises:
       TargetError: they change; the layer where that begins is named.
@@ -35,7 +36,7 @@ def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, i
     if all(same(whole[key][::-2], half[key], tolerance) for key in whole):
         return
     layer = _first_unsteady(model, inputs, tolerance)
-    raise unsteady_error(model.name, layer)
+    raise unsteady_error(name, layer)
 
 
 def unsteady_error(name: str, layer: Optional[str]) -> TargetError:

@@ -24,6 +24,7 @@ def user_network(
     input_range: tuple[float, float] = PIXELS,
     image_size: Optional[int] = None,
     outputs: str = "auto",
+    name: Optional[str] = None,
 ) -> keras.Model:
     """Wraps a classifier so that it takes pixels in [0, 255] and gives a dict of float32 responses.
 
@@ -39,16 +40,19 @@ def user_network(
         sum to one, for images of all kinds. Logits of probabilities are what their softmax takes; where there is no
         such tensor, log(max(p, 1e-30)).
 
+      name: of the model, for messages; None: its own.
+
     Raises:
       TargetError: the model or the layer does not fit, or it answers differently each time.
     """
+    name = name or model.name
     if outputs not in OUTPUTS:
         raise TargetError(f"outputs: expected one of {', '.join(OUTPUTS)}, received {outputs!r}")
     if not is_graph(model):
-        raise TargetError(f"{model.name}: expected a built functional or Sequential model, received one without inputs")
-    output = class_output(model)
-    size, channels, channels_first = image_shape(model, image_size)
-    features = [] if feature_layer is None else [_maps(model, feature_layer)]
+        raise TargetError(f"{name}: expected a built functional or Sequential model, received one without inputs")
+    output = class_output(model, name)
+    size, channels, channels_first = image_shape(model, image_size, name)
+    features = [] if feature_layer is None else [_maps(model, feature_layer, name)]
     model, output, features = _on_float_images(model, output, features)
     model.trainable = False
     images = keras.Input((size, size, channels), name="images")
@@ -56,18 +60,18 @@ def user_network(
     probes = probe_images(size, channels)
     try:
         scaled_probes = keras.Model(images, scaled)(probes)
-        answers = find_answers(model, output, outputs, scaled_probes)
+        answers = find_answers(model, output, outputs, scaled_probes, name)
         responses = _responses(model, answers, features)
-        network = keras.Model(images, responses(scaled), name=scope_name(model.name))
-        check_steady(network, probes, model, scaled_probes)
-        check_gradient(network, probes[:1])
+        network = keras.Model(images, responses(scaled), name=scope_name(name))
+        check_steady(network, probes, model, scaled_probes, name)
+        check_gradient(network, probes[:1], name)
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
         shape = f"(N, {size}, {size}, {channels})"
-        raise TargetError(f"{model.name} cannot be computed on images {shape}: {first_line(error)}") from error
+        raise TargetError(f"{name} cannot be computed on images {shape}: {first_line(error)}") from error
     return network
 
 
-def class_output(model: Any) -> Any:
+def class_output(model: Any, name: str) -> Any:
     """The one symbolic output (N, classes) of a model of Keras 2 or 3, or of several the one called `logits`."""
     output = model.output
     if isinstance(output, Mapping) and "logits" in output:
@@ -75,45 +79,45 @@ def class_output(model: Any) -> Any:
     tensors = tf.nest.flatten(output)
     if len(tensors) != 1 or len(tensors[0].shape) != 2 or tensors[0].shape[-1] is None:
         raise TargetError(
-            f"{model.name}: expected one output of shape (N, classes), received {model.output_shape}; "
+            f"{name}: expected one output of shape (N, classes), received {model.output_shape}; "
             "keras.Model(model.input, model.get_layer(NAME).output) has one"
         )
     if tensors[0].shape[-1] < 2:
         raise TargetError(
-            f"{model.name} gives one value an image, as a sigmoid of two classes does: expected a value a class, "
+            f"{name} gives one value an image, as a sigmoid of two classes does: expected a value a class, "
             "such as keras.Model(model.input, keras.layers.Concatenate()([1 - model.output, model.output]))"
         )
     return tensors[0]
 
 
-def image_shape(model: Any, image_size: Optional[int]) -> tuple[int, int, bool]:
+def image_shape(model: Any, image_size: Optional[int], name: str) -> tuple[int, int, bool]:
     """Side, channels, and whether these come first."""
     shape = tuple(model.inputs[0].shape)
     if len(model.inputs) != 1 or len(shape) != 4:
-        raise TargetError(f"{model.name}: expected one input of shape (N, H, W, C), received {model.input_shape}")
+        raise TargetError(f"{name}: expected one input of shape (N, H, W, C), received {model.input_shape}")
     channels_first = shape[2] == shape[3] and shape[1] != shape[2]
     channels, height, width = shape[1:] if channels_first else (shape[3], *shape[1:3])
     size = image_size or height
     if size is None or channels is None:
         what = "size: say which (--image_size)" if channels else f"channels, {shape}: expected a number of them"
-        raise TargetError(f"{model.name} admits any input {what}")
+        raise TargetError(f"{name} admits any input {what}")
     if (height, width) not in ((None, None), (size, size)):
-        raise TargetError(f"{model.name}: expected square images of side {size}, its input shape is {shape}")
+        raise TargetError(f"{name}: expected square images of side {size}, its input shape is {shape}")
     return size, channels, channels_first
 
 
-def _maps(model: keras.Model, name: str) -> Place:
+def _maps(model: keras.Model, layer: str, name: str) -> Place:
     known = list(places(model))
     names = list(dict.fromkeys(each for each, _ in known))
-    fitting = [name] if name in names else [each for each in names if each.endswith(f"/{name}")]
+    fitting = [layer] if layer in names else [each for each in names if each.endswith(f"/{layer}")]
     if not fitting:
-        raise TargetError(f"{model.name} has no layer {name!r}: expected one of {', '.join(names)}")
+        raise TargetError(f"{name} has no layer {layer!r}: expected one of {', '.join(names)}")
     if len(fitting) > 1:
-        raise TargetError(f"{model.name} has several layers {name!r}: expected one of {', '.join(fitting)}")
+        raise TargetError(f"{name} has several layers {layer!r}: expected one of {', '.join(fitting)}")
     place = [its_place for each, its_place in known if each == fitting[0]][-1]
     if len(place.tensor.shape) != 4:
         shape = tuple(place.tensor.shape)
-        raise TargetError(f"{model.name}: expected maps (N, h, w, C) of layer {name!r}, it gives {shape}")
+        raise TargetError(f"{name}: expected maps (N, h, w, C) of layer {layer!r}, it gives {shape}")
     return place
 
 
@@ -158,11 +162,11 @@ def _float32(tensor: Any, name: str) -> Any:
     return keras.layers.Activation("linear", dtype="float32", name=name)(tensor)
 
 
-def check_gradient(network: keras.Model, images: Any) -> None:
+def check_gradient(network: keras.Model, images: Any, name: str) -> None:
     """Refuses a network whose logits do not follow from the image continuously."""
     images = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits = network(images, training=False)["logits"]
     if tape.gradient(logits, images) is None:
-        raise TargetError(f"{network.name}: its logits have no gradient by the image, which attacks follow")
+        raise TargetError(f"{name}: its logits have no gradient by the image, which attacks follow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.defenses import Defense, load_defense, save_defense
+from hgd_tf.defenses.saving import check_saving
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError, TargetError
 from hgd_tf.stack import keras
@@ -266,3 +268,72 @@ def test_the_description_names_the_registered_target(folder):
         "registered_target": {"name": "mini_inception", "checkpoint": None, "image_size": None},
     }
     assert shipped_weights("mini_inception").is_file()
+
+
+class Halve(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs / 2
+
+
+def _target_with(layer, name="odd (1)") -> Target:
+    images = keras.Input((20, 20, 3))
+    scores = keras.layers.Dense(6)(keras.layers.Flatten()(layer(images)))
+    return load_target(keras.Model(images, scores, name=name))
+
+
+@pytest.mark.parametrize(
+    ("layer", "asked", "reason"),
+    [
+        (lambda: keras.layers.Lambda(lambda x: x / 2), {"safe_mode": False}, "holds Python code.*--nosafe_mode"),
+        (Halve, {"custom_objects": {"Halve": Halve}}, r"needs code of yours \(.*\): --custom_objects=MODULE"),
+    ],
+)
+def test_a_target_that_needs_code_is_known_before_and_its_denoiser_never_lost(tmp_path, layer, asked, reason):
+    target = _target_with(layer())
+    with pytest.raises(TargetError, match=rf"odd \(1\) cannot be kept beside its denoiser: .*{reason}"):
+        check_saving(target)
+    defense = Defense(_denoiser(channels=3), target)
+    save_defense(defense, tmp_path)
+    with pytest.raises(RunError, match=rf"target\.keras.*{reason}.*load_defense\(DIR, target=…\)"):
+        load_defense(tmp_path)
+    for loaded in (load_defense(tmp_path, target=target), load_defense(tmp_path, **asked)):
+        _assert_same_answers(loaded, defense, _images(20, 20, 3))
+    check_saving(_users_target())
+
+
+def test_the_module_of_a_users_layers_is_remembered(tmp_path, monkeypatch):
+    (tmp_path / "layers_of_mine.py").write_text(
+        "from hgd_tf.stack import keras\nclass Tripled(keras.layers.Layer):\n"
+        "    def call(self, x):\n        return 3 * x\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    objects = importlib.import_module("layers_of_mine")
+    images = keras.Input((20, 20, 3))
+    scores = keras.layers.Dense(6)(keras.layers.Flatten()(objects.Tripled()(images)))
+    for file in ("my model (1).keras", "old.h5"):
+        keras.Model(images, scores).save(tmp_path / file)
+        with pytest.raises(TargetError, match=r"code of yours \(.*\): --custom_objects=MODULE"):
+            load_target(tmp_path / file)
+        target = load_target(tmp_path / file, custom_objects="layers_of_mine")
+        assert target.name == file.rpartition(".")[0]
+        check_saving(target)
+        save_defense(Defense(_denoiser(channels=3), target), tmp_path / "saved")
+        loaded = load_defense(tmp_path / "saved").target
+        assert (loaded.name, loaded.module) == (target.name, "layers_of_mine")
+        np.testing.assert_allclose(
+            loaded(_images(20, 20, 3))["logits"], target(_images(20, 20, 3))["logits"], rtol=1e-5
+        )
+    with pytest.raises(TargetError, match=r"--custom_objects=no_such: expected a Python module"):
+        load_target(tmp_path / "old.h5", custom_objects="no_such")
+
+
+def test_code_inside_an_old_file_is_not_run(tmp_path):
+    images = keras.Input((20, 20, 3))
+    x = keras.layers.Lambda(lambda x: x / 2)(images)
+    model = keras.Model(images, keras.layers.Dense(6)(keras.layers.Flatten()(x)))
+    model.save(tmp_path / "lambda.h5")
+    with pytest.raises(TargetError, match=r"holds Python code.*--nosafe_mode"):
+        load_target(tmp_path / "lambda.h5")
+    trusted = load_target(tmp_path / "lambda.h5", safe_mode=False)
+    pixels = _images(20, 20, 3)
+    np.testing.assert_allclose(trusted(pixels)["logits"], model(pixels.astype(np.float32)), rtol=1e-4, atol=1e-4)
