@@ -31,8 +31,8 @@ def load_target(
     """Loads a frozen classifier.
 
     Args:
-      name_or_model: a name of `python -m hgd_tf.targets`; or the path of a `.keras` file or SavedModel folder that
-        Keras wrote; or a `keras.Model`.
+      name_or_model: a name of `python -m hgd_tf.targets`; or the path of a `.keras` or `.h5` file or SavedModel folder
+        that Keras wrote; or a `keras.Model`. Where Keras 3 is installed, on TensorFlow, its models and files too.
       checkpoint: weights file of a registered target, instead of those that ship with the package or lie in
         `checkpoint_dir`. For an ImageNet target: a TensorFlow checkpoint (V1 or V2; prefix, file, folder or published
         archive), a PyTorch file, or what `python -m hgd_tf.targets convert` wrote.

@@ -251,6 +251,13 @@ def test_a_file_loads_and_layers_of_its_own_must_be_known(tmp_path, file):
 
 
 @second_stack
+def test_an_exported_model_without_layers_is_named(tmp_path):
+    _classifier().export(tmp_path / "exported", verbose=False)
+    with pytest.raises(TargetError, match=r"exported is a SavedModel without .*model.export.*expected a .keras file"):
+        load_target(tmp_path / "exported")
+
+
+@second_stack
 def test_another_backend_is_named(monkeypatch):
     model = _classifier()
     monkeypatch.setattr(keras3.backend, "backend", lambda: "jax")
