@@ -1,9 +1,9 @@
 """The two stacks that this package runs on, and what differs between them; no other module asks for a version.
 
-| Python | TensorFlow | Keras 2 |
-| --- | --- | --- |
-| 3.9 to 3.11 | 2.15 | its own, `tf.keras` |
-| 3.12, 3.13 | 2.18 to 2.21 | the package tf-keras of the same minor version; `tf.keras` is Keras 3 there |
+| Python | TensorFlow | Keras 2 | Keras 3 |
+| --- | --- | --- | --- |
+| 3.9 to 3.11 | 2.15 | its own, `tf.keras` | none |
+| 3.12, 3.13 | 2.18 to 2.21 | the package tf-keras of the same minor version | its own, `tf.keras` |
 
 `keras` is Keras 2 on both. Importing it sets no environment variable and leaves the process's own `tf.keras` as it is.
 """
@@ -11,9 +11,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import importlib.metadata
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import tensorflow as tf
@@ -26,7 +30,15 @@ else:
     except ImportError:
         keras = tf.keras
 
-__all__ = ["keras", "load_model"]
+__all__ = [
+    "KERAS_3_STACK",
+    "has_keras_3",
+    "import_keras_3",
+    "is_keras_3_model",
+    "keras",
+    "keras_package_version",
+    "load_model",
+]
 
 _IS_SECOND = keras.__name__.startswith("tf_keras")
 
@@ -74,3 +86,35 @@ def _later_input_layers() -> Iterator[None]:
     finally:
         if not _IS_SECOND:
             del kind.from_config  # the class has inherited it
+
+
+KERAS_3_STACK = "Python 3.12 or newer, where hgd-tf installs TensorFlow 2.18 or newer with Keras 3"
+
+
+@functools.lru_cache(None)
+def keras_package_version() -> str:
+    """Of the package `keras`; "none" where it is not installed."""
+    try:
+        return importlib.metadata.version("keras")
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def has_keras_3() -> bool:
+    """Whether the package `keras` is Keras 3."""
+    return keras_package_version().startswith("3.")
+
+
+def import_keras_3() -> ModuleType:
+    """The package `keras`.
+
+    Raises:
+      ImportError: it is absent, or what it computes with is.
+    """
+    return importlib.import_module("keras")
+
+
+def is_keras_3_model(model: Any) -> bool:
+    """Whether an object is a Keras 3 model; where Keras 3 was not imported, none is."""
+    module = sys.modules.get("keras")
+    return has_keras_3() and module is not None and isinstance(model, module.Model)

@@ -11,9 +11,10 @@ import hgd_tf.denoisers  # noqa: F401  registers the layers that a denoiser file
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.errors import RunError, TargetError
 from hgd_tf.files import replacing, write_json
-from hgd_tf.stack import keras, load_model
+from hgd_tf.stack import is_keras_3_model, keras, load_model
 from hgd_tf.targets import Target, TargetSource, load_target
 from hgd_tf.targets.answers import probe_images
+from hgd_tf.targets.keras3 import keras_3_layer, network_of
 from hgd_tf.targets.reading import UNREADABLE, CustomObjects, read_model, why
 from hgd_tf.targets.steadiness import same_answers
 
@@ -33,7 +34,7 @@ def save_model(model: keras.Model, path: Union[str, Path]) -> None:
 def save_defense(defense: Defense, directory: Union[str, Path]) -> None:
     """Writes a defense into a folder, made where it is absent.
 
-    A registered target is written as its name; any other is written whole, as `target.keras`.
+    A registered target is written as its name; any other is written whole, as `target.keras`, by the Keras it is of.
 
     Raises:
       ValueError: the denoiser is no Keras model.
@@ -59,7 +60,8 @@ def save_target(target: Target, directory: Union[str, Path]) -> None:
     if target.source is not None:
         return
     try:
-        save_model(target.network, directory / TARGET_FILE)
+        foreign = keras_3_layer(target.network)
+        save_model(target.network if foreign is None else foreign.model, directory / TARGET_FILE)
     except Exception as error:  # whatever the code of the user's layers does
         raise RunError(f"{directory}: {target.name} cannot be saved: {why(error)}{_WITH_TARGET}") from error
 
@@ -137,6 +139,8 @@ def _saved_target(
         network = read_model(directory / TARGET_FILE, module if custom_objects is None else custom_objects, safe_mode)
     except TargetError as error:
         raise RunError(f"{error}{_WITH_TARGET}") from error
+    if is_keras_3_model(network):
+        network = network_of(network)
     return Target(network, name=description["target_name"], module=module)
 
 

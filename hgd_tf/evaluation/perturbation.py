@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.stack import keras
 from hgd_tf.targets import Target
 
 IMAGE = "image"
@@ -15,8 +14,7 @@ IMAGE = "image"
 
 def layers_of(target: Target) -> list[str]:
     """The names of the target's convolutions but depthwise ones, in the order of the forward pass, and `logits`."""
-    convolutions = [layer.name for layer in target.network.layers if isinstance(layer, keras.layers.Conv2D)]
-    return [*convolutions, "logits"]
+    return [*target.convolutions(), "logits"]
 
 
 def perturbation_levels(target: Target, clean: Any, perturbed: Any) -> dict[str, float]:

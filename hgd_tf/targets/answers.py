@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,8 @@ LONGEST_TAIL = 16  # layers behind the logits: softmax, reshapes, casts
 FLOOR = 1e-30  # of probabilities whose logarithm is taken; softmax then errs by less than classes * FLOOR
 FORMATS = {tf.float16: (2.0**-10, 2.0**-14), tf.bfloat16: (2.0**-7, 2.0**-126)}  # spacing at 1, smallest normal number
 FLOAT32 = (2.0**-23, 2.0**-126)
+Squash = Callable[[Any], Any]  # softmax or sigmoid
+Found = TypeVar("Found")
 
 
 @keras.utils.register_keras_serializable(package="hgd_tf")
@@ -72,18 +74,48 @@ def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tenso
     place = Place((), output)
     tail = _tail(model, place)
     values = _values(model, tail, images)
-    given, precision = values[0], precision_of(model)
+    precision = precision_of(model)
+
+    def behind(squash: Squash) -> Optional[Place]:
+        return _behind(squash, model, tail, values, images, precision)
+
+    are_probabilities, logits = tell(name, values[0], precision, outputs, behind)
+    if logits is not None:
+        return Answers(logits)
+    return Answers(place, are_probabilities)
+
+
+def tell(
+    name: str, given: np.ndarray, precision: Precision, outputs: str, behind: Callable[[Squash], Optional[Found]]
+) -> tuple[bool, Optional[Found]]:
+    """Whether values are probabilities; and the logits behind them, where there are some.
+
+    Args:
+      name: of the model, for messages.
+      given: its output for images of all kinds, float32 (N, classes).
+      precision: in which it computes.
+      outputs: as in `find_answers`.
+      behind: gives what, squashed, is the output, or None.
+
+    Raises:
+      TargetError: as in `find_answers`.
+    """
     if not np.all(np.isfinite(given)):
         raise TargetError(f"{name} gives values that are not finite (NaN or infinite); is --input_range right?")
     if outputs == "logits":
-        return Answers(place)
+        return False, None
     if outputs == "auto" and not _are_distributions(given, precision):
-        _check_exclusive(name, model, tail, values, images, precision)
-        return Answers(place)
-    logits = _behind(tf.nn.softmax, model, tail, values, images, precision)
+        if _in_unit_interval(given) and (given.max() > 0.5 or behind(tf.nn.sigmoid) is not None):
+            raise TargetError(
+                f"{name} gives values in [0, 1] that do not sum to one ({_few(given)}), as sigmoids of several labels "
+                "do: expected a softmax or logits of classes that exclude each other; where they are logits, "
+                "say --outputs=logits"
+            )
+        return False, None
+    logits = behind(tf.nn.softmax)
     if logits is None and outputs == "auto" and np.ptp(given, axis=0).max() == 0:
         raise TargetError(f"{name} gives every image the same values, {_few(given)}: {_ASK}")
-    return Answers(logits) if logits else Answers(place, are_probabilities=True)
+    return True, logits
 
 
 _ASK = "say what they are, --outputs=logits or --outputs=probabilities"
@@ -101,19 +133,6 @@ def _are_distributions(values: np.ndarray, precision: Precision) -> bool:
 
 def _in_unit_interval(values: np.ndarray, tolerance: float = 0.0) -> bool:
     return bool(values.min() >= 0 and values.max() <= 1 + tolerance)
-
-
-def _check_exclusive(name: str, model, tail, values, images, precision: Precision) -> None:
-    """Refuses a probability a class of its own, as of several labels an image."""
-    given = values[0]
-    if not _in_unit_interval(given):
-        return
-    if given.max() > 0.5 or _behind(tf.nn.sigmoid, model, tail, values, images, precision):
-        raise TargetError(
-            f"{name} gives values in [0, 1] that do not sum to one ({_few(given)}), as sigmoids of several "
-            "labels do: expected a softmax or logits of classes that exclude each other; where they are logits, "
-            "say --outputs=logits"
-        )
 
 
 def _tail(model: keras.Model, place: Place) -> list[Place]:
@@ -140,14 +159,14 @@ def _behind(squash, model, tail, values, images, precision: Precision) -> Option
     for place, its_values in zip(tail, values):
         if np.allclose(its_values, given, rtol=4 * precision.spacing, atol=0):
             inner = _before_activation(model, place)
-            if inner is not None and _agree(squash, _values(model, [inner], images)[0], given, precision):
+            if inner is not None and agree(squash, _values(model, [inner], images)[0], given, precision):
                 return inner
-        elif _agree(squash, its_values, given, precision):
+        elif agree(squash, its_values, given, precision):
             return place
     return None
 
 
-def _agree(squash, logits: np.ndarray, given: np.ndarray, precision: Precision) -> bool:
+def agree(squash, logits: np.ndarray, given: np.ndarray, precision: Precision) -> bool:
     """Whether squashed logits are the given values; an exponential errs as much as its argument is rounded."""
     if not np.all(np.isfinite(logits)):
         return False

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from hgd_tf.errors import CheckpointError, TargetError
-from hgd_tf.stack import keras
+from hgd_tf.stack import is_keras_3_model, keras
 from hgd_tf.targets.freezing import frozen_copy
+from hgd_tf.targets.keras3_user import keras_3_network
 from hgd_tf.targets.published import find_published, load_published, missing_message
 from hgd_tf.targets.reading import CustomObjects, read_model
 from hgd_tf.targets.registry import TARGETS, shipped_weights, target_spec
@@ -30,8 +31,8 @@ def load_target(
     """Loads a frozen classifier.
 
     Args:
-      name_or_model: a name of `python -m hgd_tf.targets`; or the path of a `.keras` file or SavedModel folder that
-        Keras wrote; or a `keras.Model`.
+      name_or_model: a name of `python -m hgd_tf.targets`; or the path of a `.keras` or `.h5` file or SavedModel folder
+        that Keras wrote; or a `keras.Model`. Where Keras 3 is installed, on TensorFlow, its models and files too.
       checkpoint: weights file of a registered target, instead of those that ship with the package or lie in
         `checkpoint_dir`. For an ImageNet target: a TensorFlow checkpoint (V1 or V2; prefix, file, folder or published
         archive), a PyTorch file, or what `python -m hgd_tf.targets convert` wrote.
@@ -62,11 +63,13 @@ def load_target(
         raise TargetError(
             f"a checkpoint goes with a registered target only, received {name_or_model!r} with {checkpoint}"
         )
-    if isinstance(name_or_model, keras.Model):
-        model, name = name_or_model, name_or_model.name
+    model: Any = name_or_model
+    if isinstance(model, keras.Model) or is_keras_3_model(model):
+        name = model.name
     else:
         model, name = _load_keras(Path(name_or_model), custom_objects, safe_mode), Path(name_or_model).stem
-    network = user_network(model, feature_layer, input_range, image_size, outputs, name)
+    wrap = keras_3_network if is_keras_3_model(model) else user_network
+    network = wrap(model, feature_layer, input_range, image_size, outputs, name)
     return Target(network, name=name, module=custom_objects if isinstance(custom_objects, str) else None)
 
 
@@ -124,6 +127,13 @@ def _load_keras(path: Path, custom_objects: CustomObjects, safe_mode: Optional[b
     if not path.exists():
         target_spec(str(path))  # neither a name nor a path: raises, listing the names
     model = read_model(path, custom_objects, safe_mode)
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    if is_keras_3_model(model):
+        return model
+    if not isinstance(model, keras.Model):
+        raise TargetError(
+            f"{path} is a SavedModel without Keras' description of its layers, as model.export() writes: "
+            "expected a .keras file, which model.save() writes"
+        )
+    if not getattr(model, "inputs", None):
         raise TargetError(f"{path}: expected a functional or Sequential Keras model, received {type(model).__name__}")
     return model

@@ -11,6 +11,7 @@ from typing import Any, Optional, Union
 
 from hgd_tf.errors import TargetError, first_line
 from hgd_tf.stack import keras, load_model
+from hgd_tf.targets.keras3 import is_keras_3_file, load_keras_3
 
 CustomObjects = Union[str, Mapping[str, Any], None]
 
@@ -60,8 +61,8 @@ def named_objects(custom_objects: CustomObjects = None) -> dict[str, Any]:
     return {name: value for name, value in members.items() if callable(value) and not name.startswith("_")}
 
 
-def read_model(path: Path, custom_objects: CustomObjects = None, safe_mode: Optional[bool] = None) -> keras.Model:
-    """Loads a `.keras` or `.h5` file or a SavedModel folder.
+def read_model(path: Path, custom_objects: CustomObjects = None, safe_mode: Optional[bool] = None) -> Any:
+    """Loads a `.keras` or `.h5` file or a SavedModel folder, as a model of the Keras that wrote it, 2 or 3.
 
     Args:
       path: of it.
@@ -73,6 +74,8 @@ def read_model(path: Path, custom_objects: CustomObjects = None, safe_mode: Opti
     """
     objects = named_objects(custom_objects)
     try:
+        if is_keras_3_file(path):
+            return load_keras_3(path, objects, is_safe(safe_mode))
         return load_model(path, objects, is_safe(safe_mode))
     except UNREADABLE as error:
         raise TargetError(f"{path} is no model that Keras can load: {why(error)}") from error

@@ -33,12 +33,17 @@ def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, i
     tolerance = math.sqrt(precision_of(model).spacing)
     whole = network(images, training=False)
     half = network(images[::-2], training=False)
-    if all(_same(whole[key][::-2], half[key], tolerance) for key in whole):
+    if all(same(whole[key][::-2], half[key], tolerance) for key in whole):
         return
     layer = _first_unsteady(model, inputs, tolerance)
-    if layer is None:
-        raise TargetError(f"{name} answers an image differently beside other images of a batch")
-    raise TargetError(
+    raise unsteady_error(name, layer)
+
+
+def unsteady_error(name: str, layer: Optional[str]) -> TargetError:
+    """Of a model whose answers change, beginning at that layer, or at none alone."""
+    if not layer:
+        return TargetError(f"{name} answers an image differently beside other images of a batch")
+    return TargetError(
         f"{name} answers differently twice on the same images, beginning at its layer {layer}: expected one that "
         "draws nothing at inference; a layer that was called with training=True does"
     )
@@ -48,10 +53,11 @@ def same_answers(one: keras.Model, other: keras.Model, images: np.ndarray) -> bo
     """Whether two networks respond alike, up to the rounding of their number format."""
     tolerance = math.sqrt(precision_of(one).spacing)
     ones, others = one(images, training=False), other(images, training=False)
-    return ones.keys() == others.keys() and all(_same(ones[key], others[key], tolerance) for key in ones)
+    return ones.keys() == others.keys() and all(same(ones[key], others[key], tolerance) for key in ones)
 
 
-def _same(one: Any, other: Any, tolerance: float) -> bool:
+def same(one: Any, other: Any, tolerance: float) -> bool:
+    """Whether values are the same up to that part of the largest."""
     one, other = (tf.cast(values, tf.float32).numpy() for values in (one, other))
     return bool(np.all(np.abs(one - other) <= tolerance * np.abs(one).max()))
 
@@ -60,7 +66,7 @@ def _first_unsteady(model: keras.Model, inputs: Any, tolerance: float) -> Option
     known = list(places(model))
     every = exposing(model, [place for _, place in known])
     for (name, place), one, other in zip(known, *(tf.nest.flatten(every(inputs, training=False)) for _ in range(2))):
-        if not _same(one, other, tolerance):
+        if not same(one, other, tolerance):
             _, node = producer(model, place) or (None, None)
             return f"{name!r} ({type(node.layer).__name__})" if node else repr(name)
     return None

@@ -50,8 +50,8 @@ def user_network(
         raise TargetError(f"outputs: expected one of {', '.join(OUTPUTS)}, received {outputs!r}")
     if not is_graph(model):
         raise TargetError(f"{name}: expected a built functional or Sequential model, received one without inputs")
-    output = _class_output(model, name)
-    size, channels, channels_first = _image_shape(model, image_size, name)
+    output = class_output(model, name)
+    size, channels, channels_first = image_shape(model, image_size, name)
     features = [] if feature_layer is None else [_maps(model, feature_layer, name)]
     model, output, features = _on_float_images(model, output, features)
     model.trainable = False
@@ -64,14 +64,15 @@ def user_network(
         responses = _responses(model, answers, features)
         network = keras.Model(images, responses(scaled), name=scope_name(name))
         check_steady(network, probes, model, scaled_probes, name)
-        _check_gradient(network, probes[:1], name)
+        check_gradient(network, probes[:1], name)
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
         shape = f"(N, {size}, {size}, {channels})"
         raise TargetError(f"{name} cannot be computed on images {shape}: {first_line(error)}") from error
     return network
 
 
-def _class_output(model: keras.Model, name: str) -> Any:
+def class_output(model: Any, name: str) -> Any:
+    """The one symbolic output (N, classes) of a model of Keras 2 or 3, or of several the one called `logits`."""
     output = model.output
     if isinstance(output, Mapping) and "logits" in output:
         output = output["logits"]
@@ -89,7 +90,7 @@ def _class_output(model: keras.Model, name: str) -> Any:
     return tensors[0]
 
 
-def _image_shape(model: keras.Model, image_size: Optional[int], name: str) -> tuple[int, int, bool]:
+def image_shape(model: Any, image_size: Optional[int], name: str) -> tuple[int, int, bool]:
     """Side, channels, and whether these come first."""
     shape = tuple(model.inputs[0].shape)
     if len(model.inputs) != 1 or len(shape) != 4:
@@ -161,7 +162,8 @@ def _float32(tensor: Any, name: str) -> Any:
     return keras.layers.Activation("linear", dtype="float32", name=name)(tensor)
 
 
-def _check_gradient(network: keras.Model, images: Any, name: str) -> None:
+def check_gradient(network: keras.Model, images: Any, name: str) -> None:
+    """Refuses a network whose logits do not follow from the image continuously."""
     images = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(images)
