@@ -11,8 +11,8 @@ from warm_commands import Outcome
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
 
 SMALL = [
-    "--target=mini_vgg",
     "--run_dir=run",
+    "--target=mini_vgg",
     "--sets_dir=sets",
     "--members=target",
     "--holdout=target",

@@ -65,7 +65,7 @@ MISTAKES = {
     "unknown flag": Mistake("train", [*SMALL, "--gidance=pixel"], r"gidance"),
     "unknown target": Mistake("train", [*SMALL, "--target=resnet999"], r"'resnet999'.*mini_inception"),
     "unknown member": Mistake("train", [*SMALL, "--members=target,vgg99"], r"'vgg99'.*mini_inception"),
-    "missing run_dir": Mistake("train", SMALL[1:], r"run_dir"),
+    "missing run_dir": Mistake("train", [flag for flag in SMALL if "--run_dir" not in flag], r"run_dir"),
     "missing data folder": Mistake("train", [*SMALL, "--data_dir=absent"], r"no such directory: absent"),
     "empty data folder": Mistake("train", [*SMALL, "--data_dir=empty"], r"empty/train-images-idx3-ubyte\.gz"),
     "truncated data": Mistake("train", [*SMALL, "--data_dir=truncated"], r"train-images.*gz is truncated"),
