@@ -10,12 +10,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Optional, Union
@@ -61,8 +60,9 @@ def load_model(
     Raises:
       OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile: there is none.
     """
+    _read_later_input_layers()
     objects = {**_BY_OTHER_NAMES, **(custom_objects or {})}
-    with _later_input_layers(), _SafeModeScope(safe_mode), keras.utils.custom_object_scope(objects):
+    with _SafeModeScope(safe_mode), keras.utils.custom_object_scope(objects):
         return keras.models.load_model(path, compile=False, safe_mode=safe_mode)
 
 
@@ -70,9 +70,9 @@ def load_model(
 _BY_OTHER_NAMES = {} if _IS_SECOND else {"Functional": keras.Model}
 
 
-@contextlib.contextmanager
-def _later_input_layers() -> Iterator[None]:
-    """Keras 2.15 reads the input layers of tf-keras, which have one word more."""
+@functools.lru_cache(None)
+def _read_later_input_layers() -> None:
+    """From now on Keras 2.15 reads the input layers of tf-keras, which have one word more."""
     kind = keras.layers.InputLayer
     read = kind.from_config
 
@@ -81,11 +81,6 @@ def _later_input_layers() -> Iterator[None]:
 
     if not _IS_SECOND:
         kind.from_config = from_config
-    try:
-        yield
-    finally:
-        if not _IS_SECOND:
-            del kind.from_config  # the class has inherited it
 
 
 KERAS_3_STACK = "Python 3.12 or newer, where hgd-tf installs TensorFlow 2.18 or newer with Keras 3"

@@ -35,10 +35,11 @@ def own_nodes(model: keras.Model) -> list[Any]:
 
 def layer_tensors(model: keras.Model) -> dict[str, Any]:
     """What each layer of a model gives in it, by its name and in order; of a layer used twice, the last time."""
-    return {
+    given = {
         **dict(zip(model.input_names, model.inputs)),
         **{node.layer.name: node.outputs for node in own_nodes(model)},
     }
+    return {layer.name: given[layer.name] for layer in model.layers if layer.name in given}
 
 
 def places(model: keras.Model, nodes: tuple[Any, ...] = ()) -> Iterator[tuple[str, Place]]:
