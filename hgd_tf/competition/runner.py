@@ -430,11 +430,23 @@ class _Parser(argparse.ArgumentParser):
         self.exit(1, f"error: {message}\n")
 
 
+def _import_tensorflow_silently() -> None:
+    """Of TensorFlow 2.18 and later the import writes to file descriptor 2 whatever the log level."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command with its arguments; returns its exit status, 0 or 1."""
     started = time.monotonic()
     sys.dont_write_bytecode = True
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = _Parser(description="Classifies a folder of images within a time limit.")
     parser.add_argument("input_dir", help="folder of images")
     parser.add_argument("output_file", help="receives a line NAME,LABEL an image, labels in 1..1000")
@@ -444,6 +456,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = vars(parser.parse_args(argv))
     if arguments["batch_size"] < 1:
         parser.error(f"expected --batch_size of at least 1, received {arguments['batch_size']}")
+    _import_tensorflow_silently()
     try:
         members = load_members(arguments.pop("models"))
         outcome = classify_folder(members, **arguments, started=started)
