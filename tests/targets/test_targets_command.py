@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import http.server
 import re
-import subprocess
-import sys
 import tarfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from warm_commands import Outcome, run_warm
 
 from hgd_tf.targets import TARGETS, Target, build_target, load_target
 from hgd_tf.targets.published import find_published
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "hgd_tf.targets", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+def _run(*arguments: str) -> Outcome:
+    done = run_warm(Path.cwd(), "hgd_tf.targets", arguments)
+    assert done.status == 0, done.stderr
+    return done
 
 
 def test_the_list_shows_every_target_with_its_figures_and_whether_it_is_there(tmp_path):
@@ -125,8 +126,10 @@ def test_fetch_downloads_what_is_then_found(tmp_path):
 
 
 def test_fetch_refuses_another_file_than_the_published_one(tmp_path):
-    with Server(b"\x80\x02weights" * 1000) as server, pytest.raises(subprocess.CalledProcessError) as caught:
-        _run("fetch", "resnet152", f"--url={server.url}", f"--checkpoint_dir={tmp_path}")
-    assert caught.value.stderr.splitlines()[-1].startswith(f"error: {server.url}: ")
-    assert "expected a SHA-256 that begins with b121ed2d" in caught.value.stderr
+    with Server(b"\x80\x02weights" * 1000) as server:
+        fetch = ["fetch", "resnet152", f"--url={server.url}", f"--checkpoint_dir={tmp_path}"]
+        done = run_warm(Path.cwd(), "hgd_tf.targets", fetch)
+    assert done.status == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {server.url}: ")
+    assert "expected a SHA-256 that begins with b121ed2d" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -188,7 +188,7 @@ def test_efficientnet_lite_is_the_ports_with_the_same_weights(torch, relative_er
 
 
 @pytest.mark.skipif(not IMAGENET.is_dir(), reason="needs the validation images beside the project")
-@pytest.mark.parametrize("name", LITES)
+@pytest.mark.parametrize("name", [LITES[0], *(pytest.param(name, marks=pytest.mark.long) for name in LITES[1:])])
 def test_on_real_images_efficientnet_lite_agrees_with_the_port(torch, name, capsys):
     target, network = _lite_pair(torch, name)
     files = labeled_files(IMAGENET / "val", IMAGENET / "labels.csv")
