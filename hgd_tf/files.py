@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Union
@@ -48,6 +50,22 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def check_archive(path: Union[str, Path]) -> None:
+    """That the members of a zip archive are whole; other files pass. Readers that seek in one miss damage.
+
+    Raises:
+      zipfile.BadZipFile: one is damaged.
+    """
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        except zlib.error as error:
+            raise zipfile.BadZipFile(str(error)) from error
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {damaged!r}")
 
 
 def write_json(path: Union[str, Path], value: Any) -> None:

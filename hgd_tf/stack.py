@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 import tensorflow as tf
 
+from hgd_tf.files import check_archive
+
 if TYPE_CHECKING:
     from tensorflow import keras
 else:
@@ -60,6 +62,7 @@ def load_model(
     Raises:
       OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile: there is none.
     """
+    check_archive(path)
     _read_later_input_layers()
     objects = {**_BY_OTHER_NAMES, **(custom_objects or {})}
     with _SafeModeScope(safe_mode), keras.utils.custom_object_scope(objects):

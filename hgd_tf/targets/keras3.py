@@ -18,6 +18,7 @@ import h5py
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
+from hgd_tf.files import check_archive
 from hgd_tf.stack import KERAS_3_STACK, has_keras_3, import_keras_3, keras, keras_package_version
 from hgd_tf.targets.names import scope_name
 
@@ -88,6 +89,7 @@ def load_keras_3(path: Path, custom_objects: Mapping[str, Any], safe_mode: bool)
       ValueError: the file holds code, in safe mode; or it is damaged, as other errors of Keras' say.
     """
     module = keras_3(str(path))
+    check_archive(path)
     if safe_mode and _holds_code(path):
         raise ValueError("the file holds code, which safe_mode refuses")
     return module.saving.load_model(path, custom_objects=dict(custom_objects), compile=False, safe_mode=safe_mode)
