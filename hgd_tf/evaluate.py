@@ -31,6 +31,7 @@ from absl import flags
 from hgd_tf import cli
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import evaluate_runs, evaluate_table
+from hgd_tf.tuple_flags import define_sizes, define_transports
 
 COMPARISON = "runs/comparison"
 
@@ -45,6 +46,16 @@ _TEST_DIR = flags.DEFINE_string(
     "test_dir", None, "Images of known class, instead of the runs' or the table's own test images."
 )
 _LABELS = flags.DEFINE_string("labels", None, "CSV with the columns file and label, of --test_dir.")
+_TEST_SIZES = define_sizes(
+    "test_sizes",
+    "Sides in pixels at which the images are attacked; default: as run, or of ImageNet networks 299 and their own.",
+)
+_TRANSPORT = define_transports(
+    "transport",
+    (),
+    "What happens to attacked images before the defence sees them, a table for each: some of none, jpeg:75, "
+    "webp:80, resize:0.5:nearest, crop:0.12, shift:1, resize:0.8+jpeg:75, …; default: as run, or none.",
+)
 _ADAPTIVE_IMAGES = flags.DEFINE_integer("adaptive_images", None, "Images for the adaptive attack; default: as run.", 1)
 
 flags.register_multi_flags_validator(
@@ -58,6 +69,10 @@ def _changes() -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if _TEST_DIR.value:
         changes.update(test_dir=_TEST_DIR.value, labels=_LABELS.value, photographs=None, data_dir=None)
+    if _TEST_SIZES.value:
+        changes["test_sizes"] = _TEST_SIZES.value
+    if _TRANSPORT.value:
+        changes["test_transports"] = _TRANSPORT.value
     if _ADAPTIVE_IMAGES.value:
         changes["adaptive_images"] = _ADAPTIVE_IMAGES.value
     return changes

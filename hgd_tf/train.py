@@ -52,6 +52,7 @@ from hgd_tf.targets import TARGETS
 from hgd_tf.targets.answers import OUTPUTS
 from hgd_tf.training import OPTIMIZERS, ExperimentConfig, TrainConfig
 from hgd_tf.training.several import train_and_test, train_each
+from hgd_tf.tuple_flags import define_sizes, define_transports
 
 DEFAULTS, EXPERIMENT_DEFAULTS = TrainConfig(ExperimentConfig()), ExperimentConfig()
 
@@ -83,6 +84,22 @@ flags.DEFINE_enum(
     DEFAULTS.crops,
     list(VARIETIES),
     "What --craft=online attacks: crops of photographs, or varied ones, smaller, some composed of two, in other light.",
+)
+define_sizes(
+    "attack_sizes", "Sides in pixels at which images are attacked, drawn for each batch; default: the target's own."
+)
+define_transports(
+    "transports",
+    DEFAULTS.transports,
+    "What may happen to attacked images before the denoiser sees them: some of none, jpeg, webp, resize, crop, shift, "
+    "jpeg:60-98, resize:0.8+jpeg:75, …; one is drawn for each.",
+)
+flags.DEFINE_float(
+    "transported_share",
+    DEFAULTS.transported_share,
+    "Of the attacked images, to which one of --transports happens.",
+    0.0,
+    1.0,
 )
 flags.DEFINE_integer("reuse", DEFAULTS.reuse, "How often a pair crafted online is drawn, on average.", 1)
 flags.DEFINE_integer("train_images", None, "Clean images to attack for training; default: all.", 1)
@@ -127,6 +144,14 @@ flags.DEFINE_string("test_dir", None, "Images of known class to test on, beside 
 flags.DEFINE_bool(
     "class_split", EXPERIMENT_DEFAULTS.class_split, "Train on three quarters of the classes, test on the others."
 )
+define_sizes(
+    "test_sizes", "Sides in pixels at which to test; default: of ImageNet networks 299 and their own, else their own."
+)
+define_transports(
+    "test_transports",
+    EXPERIMENT_DEFAULTS.test_transports,
+    "What happens to the test images before the defence sees them, each a table of its own.",
+)
 flags.DEFINE_integer("test_images", None, "Images to test on; default: all.", 1)
 flags.DEFINE_integer("adaptive_images", EXPERIMENT_DEFAULTS.adaptive_images, "Images for the adaptive attack.", 1)
 flags.DEFINE_integer("seed", EXPERIMENT_DEFAULTS.seed, "Of every random draw.", 0)
@@ -141,6 +166,7 @@ def _is_range(values: Sequence[str]) -> bool:
 
 
 flags.register_validator("input_range", _is_range, "expected two increasing numbers, such as 0,1")
+flags.register_validator("test_transports", bool, "expected at least one, such as none")
 flags.register_validator("members", bool, "expected at least one network")
 for _name in ("width", "learning_rate", "output_scale"):
     flags.register_validator(_name, lambda value: 0 < value < math.inf, "expected a positive number")

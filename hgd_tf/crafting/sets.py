@@ -24,7 +24,7 @@ class AttackedSet(NamedTuple):
     Attributes:
       clean: N images and labels.
       names: of the A attacks.
-      attacked: uint8 (A, N, H, W, C).
+      attacked: uint8 (A, N, H, W, C); float16 as a defence sees it (`set_as_seen`).
       epsilon: int64 (A, N).
     """
 

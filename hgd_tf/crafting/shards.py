@@ -12,10 +12,9 @@ from typing import Any, Callable, Union
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from hgd_tf.crafting.plan import Record
-from hgd_tf.data.images import decode_image
+from hgd_tf.data.images import as_picture, decode_image
 from hgd_tf.errors import DataError
 from hgd_tf.files import replacing, write_json
 
@@ -179,7 +178,7 @@ FORMATS: dict[str, Callable[[Path, int, Sequence[str]], ShardFormat]] = {"tfreco
 def encode_png(image: np.ndarray) -> bytes:
     """A PNG file's content of an image, uint8 (H, W, 1 or 3)."""
     content = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(content, "PNG", compress_level=PNG_LEVEL)
+    as_picture(image).save(content, "PNG", compress_level=PNG_LEVEL)
     return content.getvalue()
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import ImageEnhance
 
-from hgd_tf.data.images import CropBox, decode_image, pixels_of
+from hgd_tf.data.images import CropBox, as_picture, decode_image, pixels_of
 from hgd_tf.data.label_tables import LabeledFile
 from hgd_tf.data.opening import open_images, read_images, tell_left_out
 from hgd_tf.data.sources import FileSource, PartialSource, Source
@@ -25,6 +25,7 @@ SPLIT_SEED = 0
 LARGEST_STRETCH = 4 / 3
 LARGEST_PASTED = 0.5
 READERS = 2
+SIDE_DRAWS = 31  # keeps these draws apart from others of the same seed
 
 
 class Variety(NamedTuple):
@@ -161,11 +162,12 @@ def random_crops(
     seed: int,
     first_batch: int = 0,
     variety: Variety = VARIETIES["plain"],
+    sides: Sequence[int] = (),
 ) -> Iterator[LabeledImages]:
     """Endless batches of crops, each file once a pass: parts of its area, stretched by up to 4/3, half flipped.
 
-    Batch k depends on the files, the seed, k and the variety alone. Files that cannot be read are named once and passed
-    over. A composed crop has the label of the photograph that shows more.
+    Batch k depends on the files, the seed, k, the variety and the sides alone. Files that cannot be read are named once
+    and passed over. A composed crop has the label of the photograph that shows more.
 
     Args:
       files: the images.
@@ -174,6 +176,7 @@ def random_crops(
       seed: of all draws.
       first_batch: the first batch's number.
       variety: of the crops.
+      sides: of the crops in pixels, instead of the shape's: each batch has one of them, drawn.
 
     Raises:
       DataError: none of the files can be read.
@@ -185,24 +188,24 @@ def random_crops(
     def order(number_of_pass: int) -> np.ndarray:
         return np.random.default_rng([seed, number_of_pass, len(files)]).permutation(len(files))
 
-    def crop(number: int) -> tuple[np.ndarray, int]:
+    def crop(number: int, side: int) -> tuple[np.ndarray, int]:
         rng = np.random.default_rng([seed, number])
         number_of_pass, place = divmod(number, len(files))
-        image, label = part(int(order(number_of_pass)[place]), rng)
+        image, label = part(int(order(number_of_pass)[place]), side, rng)
         if rng.random() < variety.composed:
-            other, _ = part(int(rng.integers(len(files))), rng)
+            other, _ = part(int(rng.integers(len(files))), side, rng)
             image = _composed(image, other, rng)
         if variety.jitter:
             image = _jittered(image, variety.jitter, rng)
         return image, label
 
-    def part(file_number: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    def part(file_number: int, side: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """A crop of that file, or of another one if it cannot be read."""
         while True:
             box, flip = _draw_box(rng, variety.smallest_area), rng.random() < 0.5
             file = files[file_number]
             try:
-                image = decode_image(file.path, shape.channels, shape.image_size, box)
+                image = decode_image(file.path, shape.channels, side, box)
                 return image[:, ::-1] if flip else image, file.label
             except DataError as error:
                 with naming:
@@ -216,7 +219,9 @@ def random_crops(
     with ThreadPoolExecutor(READERS) as readers:
 
         def read(batch: int):
-            return [readers.submit(crop, number) for number in range(batch * batch_size, (batch + 1) * batch_size)]
+            side = drawn_side(sides, seed, batch) if sides else shape.image_size
+            numbers = range(batch * batch_size, (batch + 1) * batch_size)
+            return [readers.submit(crop, number, side) for number in numbers]
 
         upcoming = read(first_batch)
         for batch in itertools.count(first_batch + 1):
@@ -224,6 +229,11 @@ def random_crops(
             upcoming = read(batch)
             images, labels = zip(*crops)
             yield LabeledImages(np.stack(images), np.array(labels, np.int64))
+
+
+def drawn_side(sides: Sequence[int], seed: int, batch: int) -> int:
+    """One of the sides, for that batch."""
+    return sides[np.random.default_rng([seed, batch, SIDE_DRAWS]).integers(len(sides))]
 
 
 def _draw_box(rng: np.random.Generator, smallest_area: float, largest_area: float = 1.0) -> CropBox:
@@ -244,7 +254,7 @@ def _composed(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) ->
 
 
 def _jittered(image: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture = as_picture(image)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         picture = enhance(picture).enhance(rng.uniform(1.0 - jitter, 1.0 + jitter))
     return np.asarray(picture).reshape(image.shape)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from hgd_tf.data.images import as_picture, resized_picture
 from hgd_tf.errors import DataError
 
 UNKNOWN = -1  # a class
@@ -51,8 +52,17 @@ class LabeledImages(NamedTuple):
 
     def of_classes(self, classes: np.ndarray) -> LabeledImages:
         """Those of the classes, in their order."""
-        kept = np.isin(self.labels, classes)
-        return LabeledImages(self.images[kept], self.labels[kept])
+        return self.at(np.isin(self.labels, classes))
+
+    def at(self, places: np.ndarray) -> LabeledImages:
+        """Those at some places: numbers, or bool (N,)."""
+        return LabeledImages(self.images[places], self.labels[places])
+
+    def resized(self, side: int) -> LabeledImages:
+        """The images at another side in pixels: bilinear, antialiased, rounded."""
+        if self.images.shape[1:3] == (side, side) or not len(self.images):
+            return self
+        return LabeledImages(np.stack([resized_picture(as_picture(image), side) for image in self.images]), self.labels)
 
 
 @dataclasses.dataclass
@@ -72,6 +82,10 @@ class Splits:
     def train_images(self, count: Optional[int] = None) -> LabeledImages:
         """The first `count` training images (all, if there are fewer or `count` is None)."""
         return self.train.head(count)
+
+    def resized(self, side: int) -> Splits:
+        """The same images at another side in pixels."""
+        return Splits(self.name, *(part.resized(side) for part in (self.train, self.validation, self.test)))
 
     def by_classes(self, split: ClassSplit) -> Splits:
         """Training images of the classes that are seen, validation and test images of the others.

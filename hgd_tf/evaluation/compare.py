@@ -15,14 +15,15 @@ from hgd_tf.defenses.ensemble import Ensemble
 from hgd_tf.defenses.saving import SHIPPED, defense_directory, load_denoiser
 from hgd_tf.denoisers import gaussian, median, rescaled
 from hgd_tf.errors import RunError
-from hgd_tf.evaluation.evaluate import craft_test_sets, evaluate_defenses, image_count
+from hgd_tf.evaluation.columns import Setting
+from hgd_tf.evaluation.evaluate import DefenseResult, craft_test_sets, evaluate_defenses, image_count
 from hgd_tf.evaluation.report import Results, save_results, table
 from hgd_tf.training.config import ExperimentConfig
-from hgd_tf.training.experiment import Experiment, load_experiment
+from hgd_tf.training.experiment import Experiment, load_experiment, sides_to_test
 from hgd_tf.training.run_directory import is_finished, read_config
 from hgd_tf.versions import package_versions
 
-UNFINISHED = "unfinished_results.json"
+UNFINISHED = "unfinished_results{}.json"  # of each side
 
 
 def compare(
@@ -31,19 +32,35 @@ def compare(
     config: ExperimentConfig,
     keep_in: Optional[Path] = None,
 ) -> Results:
-    """Evaluates each of the defences, by name, on the experiment's test images; `keep_in` as in `evaluate_defenses`."""
-    clean = experiment.splits.test.head(config.test_images)
-    test_sets = craft_test_sets(experiment.sets, clean, config.adaptive_images)
-    with tqdm(total=len(defenses) * image_count(test_sets), desc="evaluating", unit="img", mininterval=1) as bar:
-        rows = evaluate_defenses(defenses, test_sets, bar.update, keep_in)
+    """Evaluates each of the defences, by name, on the experiment's test images at every side, under every transport.
+
+    `keep_in` is a folder for what an interrupted call goes on with.
+    """
+    rows: dict[str, DefenseResult] = {}
+    settings: list[Setting] = []
+    for side in sides_to_test(config, experiment):
+        clean = experiment.splits_at(side).test.head(config.test_images)
+        test_sets = craft_test_sets(experiment.sets, clean, config.adaptive_images, side, config.test_transports)
+        total, title = len(defenses) * image_count(test_sets), f"evaluating at {clean.images.shape[1]} pixels"
+        with tqdm(total=total, desc=title, unit="img", mininterval=1) as bar:
+            kept = None if keep_in is None else _unfinished(keep_in, side)
+            found = evaluate_defenses(defenses, test_sets, bar.update, kept)
+        rows = {name: result.and_also(rows.get(name)) for name, result in found.items()}
+        settings += test_sets.settings
     return Results(
         seed=config.seed,
         dataset=experiment.splits.name,
         target=experiment.roles.target.name,
+        side=experiment.splits.test.images.shape[1],
+        settings=settings,
         test_images=len(clean.labels),
         adaptive_images=test_sets.adaptive_images,
         rows=rows,
     )
+
+
+def _unfinished(folder: Path, side: Optional[int]) -> Path:
+    return folder / UNFINISHED.format("" if side is None else f"@{side}")
 
 
 def baselines(experiment: Experiment) -> dict[str, Defense]:
@@ -128,8 +145,8 @@ def compare_and_save(
     output_dir: Path,
 ) -> str:
     """Evaluates each of the defences, by name; saves the results in the folder and returns the table."""
-    unfinished = output_dir / UNFINISHED
-    results = compare(defenses, experiment, config, unfinished)
+    results = compare(defenses, experiment, config, output_dir)
     save_results(results, output_dir, package_versions())
-    unfinished.unlink(missing_ok=True)
+    for setting in results.settings:
+        _unfinished(output_dir, setting.side).unlink(missing_ok=True)
     return table(results)

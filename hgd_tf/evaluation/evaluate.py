@@ -12,15 +12,17 @@ import tensorflow as tf
 
 from hgd_tf.attacks import METHODS, TEST_SETS, SignGradientAttack
 from hgd_tf.crafting import AttackedSet, SetCrafter
-from hgd_tf.data.fashion_mnist import LabeledImages
+from hgd_tf.crafting.seen import resized, transported
+from hgd_tf.data import LabeledImages
+from hgd_tf.data.transports import NONE, Transport
 from hgd_tf.defenses import Defense
 from hgd_tf.defenses.ensemble import Call, Ensemble, as_ensemble, plain_call
-from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS
+from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS, Setting
 from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.evaluation.kept_figures import Figures, KeptFigures, identity
 from hgd_tf.pixel_range import PIXEL_MAX, warn_of_range
 from hgd_tf.stack import keras
-from hgd_tf.targets import batch_size_for, resize_to
+from hgd_tf.targets import batch_size_for
 from hgd_tf.versions import package_versions
 
 ADAPTIVE = METHODS["pgd20"]
@@ -33,23 +35,33 @@ class TestSets(NamedTuple):
       clean: the test images.
       attacked: by column key, the stored sets (Table 1's WhiteTestSet and BlackTestSet).
       adaptive_images: how many of the first clean images the adaptive attack takes.
-      seed: of the adaptive attack's random start.
+      seed: of the adaptive attack's random start, and of the transports' draws.
+      side: of the images in pixels, for the columns' keys; None: the target's own.
+      transports: what happens to attacked images, and to clean ones, before the defence sees them; each by itself, as
+        `hgd_tf/data/transports.py` spells it. No attack knows of it.
     """
 
     clean: LabeledImages
     attacked: dict[str, AttackedSet]
     adaptive_images: int
     seed: int
+    side: Optional[int] = None
+    transports: tuple[str, ...] = (NONE,)
+
+    @property
+    def settings(self) -> list[Setting]:
+        """A setting for each transport."""
+        return [Setting(self.side, transport) for transport in self.transports]
 
 
 class DefenseResult(NamedTuple):
     """What one defence does.
 
     Attributes:
-      accuracy: by column key, a fraction; of a stored set, the mean over its attacks.
+      accuracy: by column key under each setting, a fraction; of a stored set, the mean over its attacks.
       per_attack: accuracy by "column key/attack".
-      denoising_loss: by column key, mean |denoised - clean| in [0, 1] units (section 5.1); of an ensemble, the mean
-        over its flows, each at its first target's size.
+      denoising_loss: by column key, mean |denoised - clean| in [0, 1] units (section 5.1), against the clean image as
+        it was before any transport; of an ensemble, the mean over its flows, each at its first target's size.
       gflop: 10⁹ float operations an image, of denoisers and targets (`gflop_per_image`).
     """
 
@@ -58,11 +70,28 @@ class DefenseResult(NamedTuple):
     denoising_loss: dict[str, float]
     gflop: float
 
+    def keep(self, key: str, figures: tuple[float, float]) -> None:
+        """Takes a column's accuracy and denoising loss in."""
+        self.accuracy[key], self.denoising_loss[key] = figures
 
-def craft_test_sets(sets: SetCrafter, clean: LabeledImages, adaptive_images: int) -> TestSets:
-    """Crafts, or reads back, the four stored sets of Table 1."""
+    def and_also(self, earlier: Optional[DefenseResult]) -> DefenseResult:
+        """These figures behind those of the same defence under other settings."""
+        if earlier is None:
+            return self
+        accuracy, per_attack, denoising_loss = ({**before, **now} for before, now in zip(earlier[:3], self[:3]))
+        return DefenseResult(accuracy, per_attack, denoising_loss, self.gflop)
+
+
+def craft_test_sets(
+    sets: SetCrafter,
+    clean: LabeledImages,
+    adaptive_images: int,
+    side: Optional[int] = None,
+    transports: tuple[str, ...] = (NONE,),
+) -> TestSets:
+    """Crafts, or reads back, the four stored sets of Table 1; the other arguments as in `TestSets`."""
     attacked = {recipe.name: sets.attacked_set(recipe, clean) for recipe in TEST_SETS}
-    return TestSets(clean, attacked, min(adaptive_images, len(clean.labels)), sets.seed)
+    return TestSets(clean, attacked, min(adaptive_images, len(clean.labels)), sets.seed, side, transports)
 
 
 def evaluate_defense(
@@ -99,25 +128,28 @@ def evaluate_defenses(
     kept = KeptFigures() if keep_in is None else KeptFigures(keep_in, _identity(ensembles, test_sets))
     compiled = functools.lru_cache(maxsize=None)(_compiled)
     results = {name: DefenseResult({}, {}, {}, gflop_per_image(ensemble)) for name, ensemble in ensembles.items()}
-    clean = test_sets.clean
+    clean, seed = test_sets.clean, test_sets.seed
 
-    def measured(step: str, images: np.ndarray) -> Figures:
+    def measured(step: str, images: np.ndarray, setting: Setting) -> Figures:
         return kept.measured(
-            step,
-            lambda: _measure(ensembles, compiled, images, clean, on_batch),
+            setting.key(step),
+            lambda: _measure(ensembles, compiled, images, clean, setting, seed, on_batch),
             lambda: on_batch(len(ensembles) * len(images)),
         )
 
-    for name, figures in measured("clean", clean.images).items():
-        results[name].accuracy["clean"], results[name].denoising_loss["clean"] = figures
-    for key, attacked_set in test_sets.attacked.items():
-        by_attack = [
-            measured(f"{key}/{attack}", attacked) for attack, attacked in zip(attacked_set.names, attacked_set.attacked)
-        ]
-        for name, result in results.items():
-            rights, losses = zip(*(one_attack[name] for one_attack in by_attack))
-            result.accuracy[key], result.denoising_loss[key] = float(np.mean(rights)), float(np.mean(losses))
-            result.per_attack.update({f"{key}/{attack}": right for attack, right in zip(attacked_set.names, rights)})
+    def measure_stored(setting: Setting) -> None:
+        for name, figures in measured("clean", clean.images, setting).items():
+            results[name].keep(setting.key("clean"), figures)
+        for key, attacked_set in test_sets.attacked.items():
+            attacks = [f"{key}/{attack}" for attack in attacked_set.names]
+            by_attack = [measured(*attack, setting) for attack in zip(attacks, attacked_set.attacked)]
+            for name, result in results.items():
+                rights, losses = zip(*(one_attack[name] for one_attack in by_attack))
+                result.keep(setting.key(key), (float(np.mean(rights)), float(np.mean(losses))))
+                result.per_attack.update({setting.key(attack): right for attack, right in zip(attacks, rights)})
+
+    for setting in test_sets.settings:
+        measure_stored(setting)
     subset = clean.head(test_sets.adaptive_images)
 
     def attacked_and_measured(name: str, attack: SignGradientAttack, epsilon: int) -> Figures:
@@ -127,21 +159,25 @@ def evaluate_defenses(
             epsilon,
             ADAPTIVE,
             subset.labels,
-            seed=test_sets.seed,
+            seed=seed,
             batch_size=_attacked_at_a_time(ensemble),
             on_batch=on_batch,
         )
-        return _measure({name: ensemble}, compiled, attacked, subset)
+        return {
+            setting.transport: _measure({name: ensemble}, compiled, attacked, subset, setting, seed)[name]
+            for setting in test_sets.settings
+        }
 
     for name, ensemble in ensembles.items():
         attack = SignGradientAttack([ensemble], label="true")
         for column in ADAPTIVE_COLUMNS:
-            adaptive = kept.measured(
-                f"{column.key}/{name}",
+            by_transport = kept.measured(
+                Setting(test_sets.side).key(f"{column.key}/{name}"),
                 functools.partial(attacked_and_measured, name, attack, column.epsilon),
                 lambda: on_batch(len(subset.labels)),
             )
-            results[name].accuracy[column.key], results[name].denoising_loss[column.key] = adaptive[name]
+            for setting in test_sets.settings:
+                results[name].keep(setting.key(column.key), by_transport[setting.transport])
     return results
 
 
@@ -158,14 +194,16 @@ def _identity(ensembles: Mapping[str, Ensemble], test_sets: TestSets) -> str:
     }
     sets = {key: attacked_set.names for key, attacked_set in test_sets.attacked.items()}
     arrays = [*test_sets.clean, *(attacked_set.attacked for attacked_set in test_sets.attacked.values())]
-    description = [rows, sets, test_sets.adaptive_images, test_sets.seed, package_versions()]
+    plain = [test_sets.adaptive_images, test_sets.seed, test_sets.side, list(test_sets.transports)]
+    description = [rows, sets, plain, package_versions()]
     return identity(description, models, arrays)
 
 
 def image_count(test_sets: TestSets) -> int:
     """How many images `evaluate_defenses` reports to `on_batch` for each defence."""
     stored = 1 + sum(len(attacked_set.names) for attacked_set in test_sets.attacked.values())
-    return stored * len(test_sets.clean.labels) + len(ADAPTIVE_COLUMNS) * test_sets.adaptive_images
+    stored_images = len(test_sets.transports) * stored * len(test_sets.clean.labels)
+    return stored_images + len(ADAPTIVE_COLUMNS) * test_sets.adaptive_images
 
 
 def _attacked_at_a_time(ensemble: Ensemble) -> int:
@@ -183,17 +221,21 @@ def _measure(
     compiled: Callable[[keras.Model], Callable[[tf.Tensor], Any]],
     attacked: np.ndarray,
     clean: LabeledImages,
+    setting: Setting,
+    seed: int,
     on_batch: Callable[[int], None] = lambda count: None,
-) -> dict[str, tuple[float, float]]:
+) -> Figures:
     """Accuracy and denoising loss by the ensembles' names."""
+    transport = Transport(setting.transport)
     sums = {name: np.zeros(2) for name in ensembles}
     sizes = {size for ensemble in ensembles.values() for size in ensemble.sizes}
     batch_size = batch_size_for(attacked.shape[1])
     for first in range(0, len(attacked), batch_size):
         batch = slice(first, first + batch_size)
         labels = clean.labels[batch]
+        arrived = transported(attacked[batch], transport, seed, range(first, first + len(labels)))
         images, references = (
-            {size: resize_to(tf.constant(some[batch]), size) for size in sizes} for some in (attacked, clean.images)
+            {size: tf.constant(resized(some, size)) for size in sizes} for some in (arrived, clean.images[batch])
         )
         call = _once_each(compiled)
         for name, ensemble in ensembles.items():

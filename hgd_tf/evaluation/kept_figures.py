@@ -13,7 +13,7 @@ import numpy as np
 from hgd_tf.files import write_json
 from hgd_tf.stack import keras
 
-Figures = dict[str, tuple[float, float]]  # accuracy and denoising loss by defence
+Figures = dict[str, tuple[float, float]]  # accuracy and denoising loss by defence; of an adaptive attack by transport
 
 
 class KeptFigures:

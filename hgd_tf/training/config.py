@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Optional
 
 from hgd_tf.attacks.roles import THE_TARGET
+from hgd_tf.data.transports import NONE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,8 @@ class ExperimentConfig:
       data_dir: as in `load_fashion_mnist`.
       photographs, labels, test_dir: instead of `data_dir`, as in `load_photographs`.
       class_split: whether three quarters of the classes are trained on, and the others validate and test (Table 4).
+      test_sizes: sides at which the test images are read and attacked; none: see `sides_to_test`.
+      test_transports: what happens to them before the defence sees them, as `hgd_tf/data/transports.py` spells it.
       test_images: how many test images are used; None: all.
       adaptive_images: how many of them the adaptive attack takes.
       seed: of every random draw.
@@ -44,6 +47,8 @@ class ExperimentConfig:
     labels: Optional[str] = None
     test_dir: Optional[str] = None
     class_split: bool = False
+    test_sizes: tuple[int, ...] = ()
+    test_transports: tuple[str, ...] = (NONE,)
     test_images: Optional[int] = None
     adaptive_images: int = 500
     seed: int = 0
@@ -63,6 +68,10 @@ class TrainConfig:
       frozen_statistics: whether batch normalization keeps that start's statistics, in training too.
       recipe: the training attacks, a name of `TRAINING_RECIPES`.
       craft: `stored` attacks, made before training, or `online` ones, made on fresh crops while training.
+      attack_sizes: sides at which images are attacked, drawn for each batch; none: the target's own.
+      transports: what may happen to attacked images before the denoiser sees them, as `hgd_tf/data/transports.py`
+        spells it; one is drawn for each.
+      transported_share: of the attacked images, to which something does.
       crops: how much the crops that are attacked online vary, a name of `VARIETIES`.
       reuse: how often a pair crafted online is drawn, on average.
       train_images, validation_images: clean images that are attacked; None: all.
@@ -91,6 +100,9 @@ class TrainConfig:
     frozen_statistics: bool = False
     recipe: str = "train_set"
     craft: str = "stored"
+    attack_sizes: tuple[int, ...] = ()
+    transports: tuple[str, ...] = ()
+    transported_share: float = 0.5
     crops: str = "plain"
     reuse: int = 4
     train_images: Optional[int] = None
@@ -122,11 +134,15 @@ class TrainConfig:
     def to_json(self) -> dict:
         """JSON types only; `from_json` reads it back."""
         plain = dataclasses.asdict(self)
-        plain["experiment"] = {k: list(v) if isinstance(v, tuple) else v for k, v in plain["experiment"].items()}
-        return plain
+        return {**_replaced(plain, tuple, list), "experiment": _replaced(plain["experiment"], tuple, list)}
 
     @classmethod
     def from_json(cls, value: dict) -> TrainConfig:
         """Inverse of `to_json`."""
-        experiment: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["experiment"].items()}
-        return cls(**{**value, "experiment": ExperimentConfig(**experiment)})
+        experiment = ExperimentConfig(**_replaced(value["experiment"], list, tuple))
+        return cls(**{**_replaced(value, list, tuple), "experiment": experiment})
+
+
+def _replaced(fields: dict[str, Any], kind: type, other: type) -> dict[str, Any]:
+    """The same, with values of one kind of sequence as another."""
+    return {name: other(value) if isinstance(value, kind) else value for name, value in fields.items()}

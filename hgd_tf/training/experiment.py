@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -17,13 +18,24 @@ from hgd_tf.errors import TargetError
 from hgd_tf.targets import TARGETS, Target, load_target
 from hgd_tf.training.config import ExperimentConfig
 
+IMAGENET_CHANNELS = 3
+COMPETITION_SIDE = 299  # of the images of the NIPS 2017 competition
+
 
 class Experiment(NamedTuple):
-    """What an `ExperimentConfig` names."""
+    """What an `ExperimentConfig` names.
+
+    Attributes:
+      roles, ens_target: the networks.
+      splits: the images, at the target's side; those in the package at their own.
+      splits_at: the same images read at a side in pixels; None: `splits`.
+      sets: crafts attacked images.
+    """
 
     roles: Roles
     ens_target: Optional[Target]
     splits: Splits
+    splits_at: Callable[[Optional[int]], Splits]
     sets: SetCrafter
 
 
@@ -56,10 +68,22 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
         target_as_loaded=_is_as_named(target, config),
     )
     ens_target = load(config.ens_target) if config.ens_target else None
-    splits = _load_images(config, target)
+    splits_at = functools.lru_cache(maxsize=2)(functools.partial(_load_images, config, target))
+    splits = splits_at(None)
     for network in (target, *roles.members, roles.holdout, *roles.named.values(), ens_target or target):
         _check_fit(network, splits)
-    return Experiment(roles, ens_target, splits, SetCrafter(roles, sets_dir, config.seed))
+    return Experiment(roles, ens_target, splits, splits_at, SetCrafter(roles, sets_dir, config.seed))
+
+
+def sides_to_test(config: ExperimentConfig, experiment: Experiment) -> list[Optional[int]]:
+    """The sides at which the test images are attacked; None: that of `experiment.splits`.
+
+    Unless the configuration says: of ImageNet networks the competition's, 299, and the target's own.
+    """
+    own = experiment.splits.test.images.shape[1]
+    imagenet = config.target in TARGETS and TARGETS[config.target].channels == IMAGENET_CHANNELS
+    sides = config.test_sizes or ((COMPETITION_SIDE, own) if imagenet else (own,))
+    return [None if side == own else side for side in dict.fromkeys(sides)]
 
 
 def _is_as_named(target: Target, config: ExperimentConfig) -> bool:
@@ -69,15 +93,16 @@ def _is_as_named(target: Target, config: ExperimentConfig) -> bool:
     return config.image_size is None
 
 
-def _load_images(config: ExperimentConfig, target: Target) -> Splits:
+def _load_images(config: ExperimentConfig, target: Target, side: Optional[int]) -> Splits:
     class_split = None
     if config.class_split:
         parts = (drawn_classes(part, target.classes, config.seed) for part in (SEEN_CLASSES, UNSEEN_CLASSES))
         class_split = ClassSplit(*parts)
     if config.photographs is None and config.test_dir is None:
-        whole = load_splits(config.data_dir, target.image_size, target.channels, target.classes)
-        return whole if class_split is None else whole.by_classes(class_split)
-    shape = CropShape(target.image_size, target.channels)
+        whole = load_splits(config.data_dir, side or target.image_size, target.channels, target.classes)
+        splits = whole if class_split is None else whole.by_classes(class_split)
+        return splits if side is None else splits.resized(side)
+    shape = CropShape(side or target.image_size, target.channels)
     return load_photographs(config.photographs, config.labels, config.test_dir, shape, class_split, target.classes)
 
 

@@ -10,12 +10,15 @@ from tqdm import tqdm
 
 from hgd_tf.attacks import Recipe, SignGradientAttack, bind, draw_epsilon
 from hgd_tf.attacks.roles import Roles
+from hgd_tf.crafting.seen import SEEN, AnyTransport, resized, transported
 from hgd_tf.data.labeled_files import LabeledFile
 from hgd_tf.data.photographs import VARIETIES, CropShape, Variety, random_crops
+from hgd_tf.data.transports import NONE, Transport
 from hgd_tf.guidance import Batch
 from hgd_tf.training.clock import Clock
 
 FIRST_ROUNDS = 8  # before the first step
+UNCHANGED = Transport(NONE)
 POOL_ROUNDS = 32  # at most: what a denoiser meets again soon it learns by heart
 
 
@@ -34,6 +37,8 @@ class OnlinePairs:
       roles: the networks that play its parts.
       batch_size: pairs of a batch.
       variety: of the crops.
+      sides: at which the crops are attacked, one drawn a round; none: the shape's.
+      transport: what happens to an attacked crop before it is resized to the shape's side, where it is denoised.
       reuse: how often a pair is drawn, on average.
       seed: of every draw.
       clock: told what the time goes to.
@@ -48,6 +53,8 @@ class OnlinePairs:
         *,
         batch_size: int,
         variety: Variety = VARIETIES["plain"],
+        sides: Sequence[int] = (),
+        transport: AnyTransport = UNCHANGED,
         reuse: int,
         seed: int,
         clock: Clock,
@@ -55,12 +62,13 @@ class OnlinePairs:
         self.files, self.shape, self.recipe = files, shape, recipe
         self.attacks = bind(recipe, roles)
         self.batch_size, self.variety, self.reuse = batch_size, variety, reuse
+        self.sides, self.transport = sides, transport
         self.seed, self.clock = seed, clock
         self.round_size = batch_size * len(self.attacks)
         self._attackers = {attack.models: SignGradientAttack(attack.models) for attack in self.attacks}
         pool = (POOL_ROUNDS, self.round_size)
         images = (*pool, shape.image_size, shape.image_size, shape.channels)
-        self._attacked, self._clean = np.empty(images, np.uint8), np.empty(images, np.uint8)
+        self._attacked, self._clean = np.empty(images, SEEN), np.empty(images, SEEN)
         self._labels = np.empty(pool, np.int64)
 
     def batches(self, first_step: int) -> Iterator[Batch]:
@@ -71,7 +79,7 @@ class OnlinePairs:
         """
         rounds = self._rounds_before(first_step)
         pool = range(max(rounds - POOL_ROUNDS, 0), rounds)
-        crops = random_crops(self.files, self.shape, self.round_size, self.seed, pool.start, self.variety)
+        crops = random_crops(self.files, self.shape, self.round_size, self.seed, pool.start, self.variety, self.sides)
         for number in tqdm(pool, desc="first attacks", unit="round", leave=False):
             self._replace(number, next(crops))
         step = first_step
@@ -119,14 +127,14 @@ class OnlinePairs:
             draw = [self.seed, number, attack]
             epsilon = draw_epsilon(self.batch_size, self.recipe.lowest, self.recipe.highest, draw)
             first = number * self.round_size + part.start
-            self._attacked[place, part] = self._attackers[bound.models](
-                fresh.images[part],
-                epsilon,
-                bound.method,
-                seed=self.seed,
-                numbers=np.arange(first, first + self.batch_size),
+            numbers = np.arange(first, first + self.batch_size)
+            attacked = self._attackers[bound.models](
+                fresh.images[part], epsilon, bound.method, seed=self.seed, numbers=numbers
             )
-        self._clean[place], self._labels[place] = fresh
+            arrived = transported(attacked, self.transport, self.seed, numbers)
+            self._attacked[place, part] = resized(arrived, self.shape.image_size)
+        self._clean[place] = resized(fresh.images, self.shape.image_size)
+        self._labels[place] = fresh.labels
 
     def _draw(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step, self.round_size])

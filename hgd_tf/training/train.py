@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Callable, NamedTuple, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 import numpy as np
 import tensorflow as tf
 
 from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_RECIPES, Recipe, Roles, bind, check_players
 from hgd_tf.crafting import AttackedSet
-from hgd_tf.data import PhotographSplits
+from hgd_tf.crafting.seen import joined, set_as_seen
+from hgd_tf.data import LabeledImages, PhotographSplits, Splits
 from hgd_tf.data.labeled_files import UNKNOWN
-from hgd_tf.data.photographs import VARIETIES
+from hgd_tf.data.photographs import SIDE_DRAWS, VARIETIES
+from hgd_tf.data.transports import DrawnTransport, Transport
 from hgd_tf.defenses import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, check_saving, load_denoiser, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
@@ -68,8 +70,9 @@ def train_denoiser(
     run_path = open_run(run_dir, config, overwrite)
     save_target(experiment.roles.target, run_path)
     pairs = source()
-    validation_images = experiment.splits.validation.head(config.validation_images)
-    validation_set = experiment.sets.attacked_set(validation_recipe, validation_images)
+    validation_set = _attacked(
+        config, experiment, validation_recipe, lambda splits: splits.validation.head(config.validation_images)
+    )
     # Only now, so that targets with other answers share the set.
     validation_set = validation_set._replace(clean=labeled_by(experiment.roles.target, validation_set.clean))
     _fit(model, config, run_path, pairs, validation_set, clock)
@@ -109,19 +112,25 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
             _quick_roles(roles, recipe, config),
             batch_size=config.batch_size,
             variety=VARIETIES[config.crops],
+            sides=config.attack_sizes,
+            transport=_transport(config),
             reuse=config.reuse,
             seed=seed,
             clock=clock,
         )
         steps = max(len(files) * len(online.attacks) // config.batch_size, 1)
         return lambda: _Pairs(online.dataset, online.sample, steps)
-    images = splits.train_images(config.train_images)
+
+    def train_images(splits: Splits) -> LabeledImages:
+        return splits.train_images(config.train_images)
+
+    images = train_images(splits)
     pairs = len(bind(recipe, roles)) * len(images.labels)
     if pairs < config.batch_size:
         raise HgdError(f"--batch_size={config.batch_size} is more than the {pairs} pairs there are")
 
     def stored() -> _Pairs:
-        train_set = experiment.sets.attacked_set(recipe, images)
+        train_set = _attacked(config, experiment, recipe, train_images, images)
 
         def batches(first_step: int) -> tf.data.Dataset:
             return clock.timed(training_batches(train_set, config.batch_size, seed, first_step))
@@ -133,6 +142,35 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
         return _Pairs(batches, sample, pairs // config.batch_size)
 
     return stored
+
+
+def _transport(config: TrainConfig) -> DrawnTransport:
+    return DrawnTransport([Transport(name) for name in config.transports], config.transported_share)
+
+
+def _attacked(
+    config: TrainConfig,
+    experiment: Experiment,
+    recipe: Recipe,
+    part: Callable[[Splits], LabeledImages],
+    images: Optional[LabeledImages] = None,
+) -> AttackedSet:
+    """The recipe's attacks on a part of the images, each at one of the attack sizes, as the denoiser is to see them.
+
+    `images` are the part at the target's side, where it is read already.
+    """
+    images = images or part(experiment.splits)
+    transport, seed = _transport(config), config.experiment.seed
+    if not config.attack_sizes and not transport.changes:
+        return experiment.sets.attacked_set(recipe, images)
+    sides: tuple[Optional[int], ...] = config.attack_sizes or (None,)
+    drawn = np.random.default_rng([seed, SIDE_DRAWS]).integers(len(sides), size=len(images.labels))
+    parts = []
+    for place in np.unique(drawn):
+        at_side = images if sides[place] is None else part(experiment.splits_at(sides[place]))
+        attacked = experiment.sets.attacked_set(recipe, at_side.at(drawn == place))
+        parts.append(set_as_seen(attacked, transport, experiment.roles.target.image_size, seed))
+    return joined(parts)
 
 
 def _quick_roles(roles: Roles, recipe: Recipe, config: TrainConfig) -> Roles:

@@ -374,7 +374,7 @@ def test_saved_denoiser_is_loaded_equal(name, options, tmp_path):
     assert {layer.compute_dtype for layer in convolutions} == {options.get("precision", "float32")}
 
 
-def test_rescaled_keeps_patches_and_precision():
+def test_rescaled_keeps_patches_and_bfloat16():
     model, images = shallow("dunet", 2, precision="bfloat16"), random_images(2, 19, 23, 3)
     noise = model(images) - images
     received = rescaled(model, 2.0)(images) - images

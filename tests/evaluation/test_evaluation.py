@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from linear_target import SIZE, affine_denoiser, linear_target, random_weights
+from PIL import Image
 
 from hgd_tf import evaluation
 from hgd_tf.attacks import SignGradientAttack
@@ -23,11 +25,12 @@ from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import compare, evaluate
+from hgd_tf.evaluation.columns import Setting
 from hgd_tf.files import write_json
 from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.training.config import ExperimentConfig, TrainConfig
-from hgd_tf.training.experiment import Experiment, load_experiment
+from hgd_tf.training.experiment import Experiment, load_experiment, sides_to_test
 from hgd_tf.training.run_directory import RESULTS_JSON, open_run
 
 KEYS = ["clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16", "adaptive_eps4", "adaptive_eps16"]
@@ -93,7 +96,7 @@ def recorded() -> dict[str, _Recorded]:
 @pytest.fixture(scope="module")
 def results(recorded) -> evaluation.Results:
     rows = {name: one.result for name, one in recorded.items()}
-    return evaluation.Results(3, "random_images", "linear", COUNT, ADAPTIVE, rows)
+    return evaluation.Results(3, "random_images", "linear", COUNT, ADAPTIVE, rows, SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +304,60 @@ def test_the_table_says_what_it_was_measured_on(results):
         assert word in text
 
 
+# Other sides, and what happens to images on their way.
+
+
+def test_a_transport_comes_between_the_attack_and_the_defence():
+    sets = _test_sets()._replace(transports=("none", "resize:0.5:area", "shift"))
+    target, reported = linear_target(WEIGHTS), []
+    result = evaluation.evaluate_defense(Defense(None, target), sets, reported.append)
+    assert sum(reported) == evaluate.image_count(sets)
+    keys = [f"{key}{way}" for way in ("", "+resize:0.5:area", "+shift") for key in KEYS]
+    assert sorted(result.accuracy) == sorted(keys) == sorted(result.denoising_loss)
+
+    def accuracy(images: np.ndarray) -> float:
+        return float(np.mean(_classes(images) == CLEAN.labels))
+
+    def halved(images: np.ndarray) -> np.ndarray:
+        small = [
+            Image.fromarray(image[..., 0]).resize((SIZE // 2, SIZE // 2), Image.Resampling.BOX) for image in images
+        ]
+        pixels = np.stack([np.asarray(image) for image in small])[..., np.newaxis]
+        return tf.image.resize(pixels, (SIZE, SIZE), antialias=True).numpy()
+
+    attacks = [accuracy(images) for images in sets.attacked["white_eps4"].attacked]
+    assert result.accuracy["white_eps4"] == pytest.approx(np.mean(attacks))
+    attacks = [accuracy(halved(images)) for images in sets.attacked["white_eps4"].attacked]
+    assert result.accuracy["white_eps4+resize:0.5:area"] == pytest.approx(np.mean(attacks), abs=2 / COUNT)
+    assert result.per_attack["white_eps4+resize:0.5:area/fgsm"] == pytest.approx(attacks[0], abs=2 / COUNT)
+    assert result.accuracy["clean"] == accuracy(CLEAN.images) != result.accuracy["clean+shift"]
+
+
+def test_settings_stand_below_each_other_and_say_their_side_and_transport(results, tmp_path):
+    settings = [Setting(299), Setting(None, "jpeg:75")]
+    rows = {
+        name: evaluation.DefenseResult(
+            *({setting.key(key): value for setting in settings for key, value in part.items()} for part in row[:3]),
+            row.gflop,
+        )
+        for name, row in results.rows.items()
+    }
+    both = results._replace(rows=rows, settings=settings)
+    text = evaluation.table(both)
+    titles = [line for line in text.splitlines() if line.startswith("attacked at")]
+    assert titles == ["attacked at 299 pixels", f"attacked at {SIZE} pixels, then jpeg:75"]
+    assert text.count("White ε=4") == 2 and "known to no attack" in text
+    evaluation.save_results(both, tmp_path, {})
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert list(found["sides"]) == [*(f"{key}@299" for key in KEYS), *(f"{key}+jpeg:75" for key in KEYS)]
+    assert list(found["sides"].values()) == [299] * len(KEYS) + [SIZE] * len(KEYS)
+    assert set(found["transports"].values()) == {"none", "jpeg:75"}
+    assert found["threat_models"]["black_eps4+jpeg:75"] == "transfer"
+    with open(tmp_path / "results.csv", newline="", encoding="utf-8") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["white_eps4@299/fgsm"]) == found["accuracy_per_attack"]["none"]["white_eps4@299/fgsm"]
+
+
 # Runs on disk.
 
 
@@ -382,6 +439,36 @@ def test_attacks_of_runs_are_named_after_the_networks(compared):
         *(f"white_eps{epsilon}/{name}" for epsilon in (4, 16) for name in white),
         *(f"black_eps{epsilon}/{name}" for epsilon in (4, 16) for name in black),
     ]
+
+
+def test_a_run_is_tested_at_any_side_under_any_transport_and_goes_on(tmp_path, small, monkeypatch):
+    changes = {"test_sizes": (14, 28), "test_transports": ("none", "jpeg:75")}
+    run = _run(tmp_path / "pgd", small, guidance="label")
+    measure, rounds = evaluate.evaluate_defenses, []
+
+    def interrupted(defenses, test_sets, *args):
+        rounds.append(test_sets.clean.images.shape[1:3])
+        if len(rounds) == 2:
+            raise KeyboardInterrupt
+        return measure(defenses, test_sets, *args)
+
+    monkeypatch.setattr(compare, "evaluate_defenses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate_runs([run], tmp_path / "out", tmp_path / "sets", changes)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished_results@14.json"]
+    evaluation.evaluate_runs([run], tmp_path / "out", tmp_path / "sets", changes)
+    assert rounds == [(14, 14), (28, 28)] * 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.csv", "results.json"]
+    found = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert set(found["sides"].values()) == {14, 28} and len(found["sides"]) == 4 * len(KEYS)
+    assert found["sides"]["clean@14+jpeg:75"] == 14 and found["sides"]["adaptive_eps4"] == 28
+
+
+def test_imagenet_networks_are_tested_at_299_first(experiment):
+    sides = functools.partial(sides_to_test, experiment=experiment)
+    assert sides(ExperimentConfig()) == [None]
+    assert sides(ExperimentConfig(target="efficientnet_lite0")) == [299, None]
+    assert sides(ExperimentConfig(target="efficientnet_lite0", test_sizes=(28, 40))) == [None, 40]
 
 
 def test_a_doubled_row_predicts_twice_the_noise(tmp_path, small, experiment):

@@ -14,7 +14,8 @@ from small_set import small_roles
 from hgd_tf.attacks import TRAINING_RECIPES, SignGradientAttack, bind
 from hgd_tf.data import CropShape, LabeledImages
 from hgd_tf.data.labeled_files import LabeledFile
-from hgd_tf.data.photographs import VARIETIES
+from hgd_tf.data.photographs import VARIETIES, random_crops
+from hgd_tf.data.transports import Transport
 from hgd_tf.training import online
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.online import FIRST_ROUNDS, OnlinePairs
@@ -65,7 +66,7 @@ def numbered(monkeypatch):
     places; the rounds taken."""
     taken = []
 
-    def crops(files, shape, batch_size, seed, first_batch, variety):
+    def crops(files, shape, batch_size, seed, first_batch, variety, sides):
         for number in itertools.count(first_batch):
             taken.append(number)
             images = np.full((batch_size, shape.image_size, shape.image_size, shape.channels), number, np.uint8)
@@ -175,13 +176,38 @@ def test_crops_are_as_varied_as_they_shall_be(make, numbered, monkeypatch):
     varieties, plain = [], online.random_crops
 
     def crops(*arguments):
-        varieties.append(arguments[-1])
+        varieties.append(arguments[-2])
         return plain(*arguments)
 
     monkeypatch.setattr(online, "random_crops", crops)
     for options in ({}, {"variety": VARIETIES["varied"]}):
         batches_of(make(**options), 1)
     assert varieties == [VARIETIES["plain"], VARIETIES["varied"]]
+
+
+def test_crops_are_attacked_at_the_sides_then_transported_and_resized(make, files):
+    """Of a flat crop the transport's half is flat too, so that the clean tone and the noise within epsilon stay."""
+    attacked_at = []
+    pairs = make(sides=(5, 6, 8), transport=Transport("resize:0.5"))
+    for models, attacker in pairs._attackers.items():
+
+        def recording(images, *arguments, attacker=attacker, **options):
+            attacked_at.append(images.shape[1])
+            return attacker(images, *arguments, **options)
+
+        pairs._attackers[models] = recording
+    (batch,) = batches_of(pairs, 1)
+    by_round = np.array(attacked_at).reshape(FIRST_ROUNDS, ATTACKS)
+    assert np.all(by_round == by_round[:, :1]) and set(by_round[:, 0]) == {5, 6, 8}
+    sides = [
+        batch.images.shape[1]
+        for batch in itertools.islice(random_crops(files, SHAPE, ROUND, 0, sides=(5, 6, 8)), FIRST_ROUNDS)
+    ]
+    assert sides == by_round[:, 0].tolist()
+    assert batch.attacked.shape == batch.clean.shape == (BATCH, 6, 6, 1)
+    assert np.abs(batch.attacked - batch.clean).max() <= 16.5
+    again = make(sides=(5, 6, 8), transport=Transport("resize:0.5"))
+    np.testing.assert_array_equal(batches_of(again, 3)[2].attacked, batches_of(again, 1, first_step=2)[0].attacked)
 
 
 @pytest.mark.parametrize("reuse", [1, 3])

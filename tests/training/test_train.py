@@ -69,6 +69,8 @@ def config(folder) -> TrainConfig:
         block_size=2,
         recipe="light_mix",
         craft="online",
+        attack_sizes=(17, 23),
+        transports=("jpeg", "resize+crop"),
         reuse=1,
         batch_size=5,
         learning_rate=RATE,
@@ -215,6 +217,21 @@ def test_averaged_weights_have_statistics_of_stored_pairs_too(config, folder):
     for value in saved:
         assert np.all(np.isfinite(value))
         assert not any(np.array_equal(value, other) for other in kept)
+
+
+def test_stored_pairs_are_attacked_at_every_size_and_seen_at_the_targets(config, folder, monkeypatch):
+    config = dataclasses.replace(config, craft="stored", epochs=1, steps_per_epoch=1, train_images=12)
+    sets, passed = [], training.training_batches
+    monkeypatch.setattr(training, "training_batches", lambda *args: sets.append(args[0]) or passed(*args))
+    run = train(config, folder / "sized" / "run")
+    attacked_set, plans = sets[0], (run.parent / "sets").glob("*/plan.json")
+    assert attacked_set.attacked.shape[1:] == (12, 17, 17, 1) and len(attacked_set.clean.labels) == 12
+    described = [json.loads(plan.read_text()) for plan in plans]
+    assert {plan["image_shape"][0] for plan in described} == {17, 23}
+    assert sum(plan["source_images"] for plan in described) == 12 + 3  # to train and to validate on
+    # A crop or a JPEG file moves pixels by more than the attack of epsilon 16 does.
+    moved = np.abs(attacked_set.attacked.astype(float) - attacked_set.clean.images).max(axis=(2, 3, 4))
+    assert 0.2 < np.mean(moved > 18) < 0.6
 
 
 def test_the_saved_denoiser_is_in_float32_and_folds_pixels(unbroken):
