@@ -8,7 +8,7 @@ them stand no defence, the median and Gaussian filters and the adversarially tra
 PGD x2 (appendix B) beside it. The table is saved as results.csv and results.json.
 
 With --test_dir, images of your own are the test images of runs that were trained on --photographs: a folder a class,
-files that --labels classifies, that table alone, or tfds:NAME:SPLIT.
+files that --labels classifies, that table alone, samples (twelve photographs of the package), or tfds:NAME:SPLIT.
 
     python -m hgd_tf.evaluate --table=FILE.json --test_dir=DIR --labels=TABLE.csv
 

@@ -17,6 +17,7 @@ from small_set import few_convolutions
 
 from hgd_tf.attacks import METHODS, SignGradientAttack
 from hgd_tf.data.labeled_files import labeled_files
+from hgd_tf.data.sample_images import FOLDER as SAMPLES
 from hgd_tf.data.sources import FileSource
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.defenses.saving import SHIPPED, shipped_defenses
@@ -142,7 +143,7 @@ def test_a_shipped_defense_wins_back_what_fgsm_takes(name):
 
 
 @pytest.mark.slow
-def test_it_loads_from_an_installed_package(tmp_path):
+def test_an_installed_package_holds_the_defences_and_the_sample_images(tmp_path):
     """A wheel holds its files."""
     wheels = tmp_path / "wheels"
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), "."]
@@ -150,3 +151,5 @@ def test_it_loads_from_an_installed_package(tmp_path):
     with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
         for name in shipped_defenses():
             assert f"hgd_tf/defenses/shipped/{name}/denoiser.keras" in wheel.namelist()
+        for path in SAMPLES.iterdir():
+            assert f"hgd_tf/data/sample_images/{path.name}" in wheel.namelist()
