@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["hgd_tf", "hgd_tf.*"]),
     package_data={
-        "hgd_tf.data": ["*.npz", "*.md", "*.txt", "LICENSE*"],
+        "hgd_tf.data": ["*.npz", "*.md", "*.txt", "LICENSE*", "sample_images/*"],
         "hgd_tf.defenses": ["shipped/*/*"],
         "hgd_tf.targets": ["weights/*"],
     },

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         projected_gradient_descent,
         sign_noise,
     )
+    from hgd_tf.data import load_samples
     from hgd_tf.defenses import Defense, load_defense, save_defense
     from hgd_tf.denoisers import dae, dunet, gaussian, load_official_denoiser, median
     from hgd_tf.targets import Target, load_target
@@ -45,6 +46,7 @@ _HOMES = {
     "ifgsm": "hgd_tf.attacks",
     "load_defense": "hgd_tf.defenses",
     "load_official_denoiser": "hgd_tf.denoisers",
+    "load_samples": "hgd_tf.data",
     "load_target": "hgd_tf.targets",
     "median": "hgd_tf.denoisers",
     "momentum_ifgsm": "hgd_tf.attacks",
@@ -67,6 +69,7 @@ __all__ = [
     "ifgsm",
     "load_defense",
     "load_official_denoiser",
+    "load_samples",
     "load_target",
     "median",
     "momentum_ifgsm",

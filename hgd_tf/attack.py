@@ -3,9 +3,9 @@
     python -m hgd_tf.attack --method=ifgsm10 --models=efficientnet_lite0,efficientnet_lite1 \
         --input_dir=images --output_dir=attacked --max_epsilon=16
 
-Every image of --input_dir, of any size, is attacked and written under its name to --output_dir. No pixel moves by more
-than --max_epsilon. A file that is no image is named and skipped. Several models are attacked together, on their mean
-logits.
+Every image of --input_dir (samples: the package's photographs), of any size, is attacked and written under its name to
+--output_dir. No pixel moves by more than --max_epsilon. A file that is no image is named and skipped. Several models
+are attacked together, on their mean logits.
 
 Which class is followed (--label): away from the one that the models see (predicted); or towards the one that they find
 least likely (least_likely), a random one (random), or the one that --input_dir/target_class.csv gives, a line
@@ -22,6 +22,7 @@ from hgd_tf import cli
 from hgd_tf.attacks import METHODS, SignGradientAttack
 from hgd_tf.attacks.sign_gradient import LABELS
 from hgd_tf.competition.attack_folder import attack_folder
+from hgd_tf.data.sample_images import folder_path
 from hgd_tf.errors import DataError
 from hgd_tf.targets import load_target
 
@@ -50,7 +51,7 @@ def main(_) -> None:
     outcome = attack_folder(
         SignGradientAttack(models, _LABEL.value),
         METHODS[_METHOD.value],
-        _INPUT_DIR.value,
+        folder_path(_INPUT_DIR.value),
         _OUTPUT_DIR.value,
         _MAX_EPSILON.value,
         channels=models[0].channels if models else 3,

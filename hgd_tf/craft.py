@@ -12,9 +12,9 @@ training (seen_classes_…, unseen_classes_…; Table 4), with clean and noisy i
 plays the paper's networks.
 
 Images (--source) are a folder, with a folder a class in it, or with --labels=TABLE.csv (columns file and label, or the
-NIPS 2017 competition's), or of unknown classes; a table alone; embedded:train, embedded:validation, embedded:test; or
-tfds:NAME:SPLIT, which the extra `tfds` reads. Class folders are named by numbers (0-based) or by ImageNet's WordNet
-identifiers; others are read by position, which is said.
+NIPS 2017 competition's), or of unknown classes; a table alone; samples, the package's photographs, or sample:NAME, one
+of them; embedded:train, embedded:validation, embedded:test; or tfds:NAME:SPLIT, which the extra `tfds` reads. Class
+folders are named by numbers (0-based) or by ImageNet's WordNet identifiers; others are read by position, which is said.
 
 In --output_dir stands a folder a recipe afterwards: shards (TFRecord, or PNG files with --format=png), plan.json, and
 manifest.json, which is written last. Stopped at any moment and started again with the same command, it does the

@@ -3,12 +3,13 @@
     python -m hgd_tf.defend --image=photo.png --output=denoised.png
     python -m hgd_tf.defend --input_dir=images --output_file=classes.csv --models=submission/models.json
 
-Any image that Pillow reads; it is converted to the classifier's channels and size.
+Any image that Pillow reads, or sample:NAME, a photograph of the package (a wrong NAME lists them); it is converted to
+the classifier's channels and size.
 
-A folder is classified as the NIPS 2017 competition does it, by the ensemble that --models describes
-(hgd_tf/defenses/line_up.py says how), or by the defense of --run_dir. --output_file gets a line NAME,LABEL for every
-.png, .jpg or .jpeg file, LABEL in 1..1000, batch by batch. All are there before --time_limit: where it would not
-suffice, costly parts of the ensemble are left out for the last ones.
+A folder, or samples, which are all of the package's photographs, is classified as the NIPS 2017 competition does it, by
+the ensemble that --models describes (hgd_tf/defenses/line_up.py says how), or by the defense of --run_dir.
+--output_file gets a line NAME,LABEL for every .png, .jpg or .jpeg file, LABEL in 1..1000, batch by batch. All are there
+before --time_limit: where it would not suffice, costly parts of the ensemble are left out for the last ones.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def main(_) -> None:
 
 def _defend_image(image: str, run_dir: str, output: Optional[str]) -> None:
     from hgd_tf.data.images import read_image, write_image
+    from hgd_tf.data.sample_images import image_path
     from hgd_tf.defenses import Defense, load_defense
     from hgd_tf.targets import class_name
 
@@ -81,8 +83,9 @@ def _defend_image(image: str, run_dir: str, output: Optional[str]) -> None:
         index = int(outputs["classes"][0])
         return f"{class_name(defense.target.name, index)}, {100 * float(outputs['probabilities'][0, index]):.1f} %"
 
+    path = image_path(image)
     defense = load_defense(run_dir)
-    images = read_image(image, defense.target.channels)
+    images = read_image(path, defense.target.channels)
     print(f"{defense.target.name} before: {answer(Defense(None, defense.target))}")
     print(f"{defense.target.name} after:  {answer(defense)}")
     if output:
@@ -93,13 +96,16 @@ def _defend_image(image: str, run_dir: str, output: Optional[str]) -> None:
 def _defend_folder(input_dir: str, output_file: str, run_dir: str, models: Optional[str], started: float) -> None:
     from tqdm import tqdm
 
-    count = len(runner.image_names(input_dir))
+    from hgd_tf.data.sample_images import folder_path
+
+    images = folder_path(input_dir)
+    count = len(runner.image_names(images))
     ensemble = _load_ensemble(run_dir, models)
     start_up = time.monotonic() - started
     with tqdm(total=count, desc="classifying", unit="img", mininterval=1, disable=None) as bar:
         outcome = runner.classify_folder(
             [_member(flow) for flow in ensemble.flows],
-            input_dir,
+            images,
             output_file,
             time_limit=_TIME_LIMIT.value,
             started=started,

@@ -1,6 +1,7 @@
 """Tests trained denoisers in one table.
 
     python -m hgd_tf.evaluate runs/pixel runs/fgd runs/lgd runs/cgd
+    python -m hgd_tf.evaluate mini_inception_lgd
     python -m hgd_tf.evaluate efficientnet_lite0_lgd --test_dir=DIR --labels=TABLE.csv
 
 The runs, or defences that come with the package, must be of the same target, attacked networks, images and seed. Beside
@@ -8,7 +9,7 @@ them stand no defence, the median and Gaussian filters and the adversarially tra
 PGD x2 (appendix B) beside it. The table is saved as results.csv and results.json.
 
 With --test_dir, images of your own are the test images of runs that were trained on --photographs: a folder a class,
-files that --labels classifies, that table alone, or tfds:NAME:SPLIT.
+files that --labels classifies, that table alone, samples (twelve photographs of the package), or tfds:NAME:SPLIT.
 
     python -m hgd_tf.evaluate --table=FILE.json --test_dir=DIR --labels=TABLE.csv
 
@@ -38,7 +39,9 @@ COMPARISON = "runs/comparison"
 for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
     flags.declare_key_flag(_shared)
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder of the results; default: the one run's, or runs/comparison, for a table a folder in it."
+    "output_dir",
+    None,
+    "Folder of the results; default: the one run's, else runs/comparison; of a table, a folder in it.",
 )
 _TABLE = flags.DEFINE_string("table", None, "JSON file that describes the rows, instead of runs.")
 _SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
@@ -81,7 +84,8 @@ def _changes() -> dict[str, Any]:
 def _default_output_dir(runs: Sequence[str]) -> str:
     if _TABLE.value is not None:
         return str(Path(COMPARISON) / Path(_TABLE.value).stem)
-    return runs[0] if len(runs) == 1 and not _TEST_DIR.value else COMPARISON
+    is_of_one_run = len(runs) == 1 and Path(runs[0]).is_dir()  # nothing is written into a shipped defence
+    return runs[0] if is_of_one_run and not _TEST_DIR.value else COMPARISON
 
 
 def main(runs: Sequence[str]) -> None:

@@ -154,6 +154,10 @@ MISTAKES = {
     "empty image": Mistake(
         "defend", ["--run_dir=defense", "--image=empty.png"], r"empty\.png is truncated or no image"
     ),
+    "unknown sample": Mistake(
+        "defend", ["--run_dir=defense", "--image=sample:dog"], r"NAME is one of basenji, .*zebra; received 'sample:dog'"
+    ),
+    "samples as image": Mistake("defend", ["--run_dir=defense", "--image=samples"], r"one image, such as sample:zebra"),
     "folder as image": Mistake("defend", ["--run_dir=defense", "--image=empty"], r"empty"),
     "no image format": Mistake(
         "defend", ["--run_dir=defense", "--image=dress.png", "--output=x.doc"], r"x\.doc.*\.png"
@@ -238,6 +242,7 @@ MISTAKES = {
     "craft from another part": Mistake(
         "craft", [*CRAFT, "--source=embedded:all"], r"embedded:validation.*embedded:all"
     ),
+    "craft samples of other classes": Mistake("craft", [*CRAFT, "--source=samples"], r"samples: expected classes of 0"),
     "craft other classes": Mistake("craft", [*CRAFT, "--source=classes"], r"classes/12: expected a class of 0\.\.9"),
     "craft without players": Mistake(
         "craft", ["--recipe=appendix_d", "--output_dir=sets"], r"no network plays IncV3: --networks=IncV3=NAME"

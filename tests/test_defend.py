@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 from warm_commands import Outcome, run_warm
 
+from hgd_tf.data import open_images
 from hgd_tf.data.images import decode_image
 from hgd_tf.data.labeled_files import labeled_files
 from hgd_tf.defenses import Defense, save_defense
@@ -118,6 +120,16 @@ def test_one_defense_classifies_a_folder_too(workplace, tmp_path):
     assert (done.status, done.stderr) == (0, "")
     defense = Defense(median(1), load_target("mini_vgg"))
     assert labels(output) == own_labels(defense, workplace / "images", 1)
+
+
+def test_the_packages_photographs_are_defended_by_name(workplace, tmp_path):
+    done = defend(workplace, "--image=sample:zebra", "--run_dir=defense")
+    assert (done.status, done.stderr) == (0, "")
+    assert len(re.findall(r"^mini_vgg (before|after): +class \d", done.stdout, re.MULTILINE)) == 2
+    output = tmp_path / "out.csv"
+    done = defend(workplace, "--input_dir=samples", f"--output_file={output}", "--run_dir=defense")
+    assert (done.status, done.stderr) == (0, "")
+    assert list(labels(output)) == [f"{name}.png" for name in open_images("samples", 28, 1).names]
 
 
 def test_missing_weights_are_named_before_a_row_is_written(workplace, tmp_path):

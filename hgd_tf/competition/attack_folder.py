@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 from tqdm import tqdm
@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 def attack_folder(
     attack: SignGradientAttack,
     method: Method,
-    input_dir: str,
+    input_dir: Union[str, Path],
     output_dir: str,
     epsilon: int,
     *,

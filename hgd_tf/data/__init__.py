@@ -1,4 +1,4 @@
-"""Images: Fashion-MNIST, folders of the user's own, single files."""
+"""Images: Fashion-MNIST, sample photographs, folders of the user's own, single files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hgd_tf.data.fashion_mnist import load_fashion_mnist
 from hgd_tf.data.folder import load_folder
 from hgd_tf.data.opening import open_images
 from hgd_tf.data.photographs import CropShape, PhotographSplits, load_photographs
+from hgd_tf.data.sample_images import load_samples
 from hgd_tf.data.splits import LabeledImages, Splits
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "load_fashion_mnist",
     "load_folder",
     "load_photographs",
+    "load_samples",
     "load_splits",
     "open_images",
 ]

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
 from hgd_tf.data.labeled_files import labeled_files
+from hgd_tf.data.sample_images import SAMPLE, SAMPLES, names_samples, sample_files
 from hgd_tf.data.sources import ArraySource, FileSource, Numbers, Source, SourceImages, TfdsSource
 from hgd_tf.data.splits import UNKNOWN, LabeledImages
 from hgd_tf.errors import DataError
@@ -38,7 +39,8 @@ def open_images(
 
     Args:
       images: a folder or a table, as in `labeled_files`; `embedded:PART`, of Fashion-MNIST's subset in this package,
-        which has a size of its own; or `tfds:NAME:SPLIT`, of TensorFlow Datasets.
+        which has a size of its own; `samples` or `sample:NAME`, photographs in this package with their ImageNet
+        classes; or `tfds:NAME:SPLIT`, of TensorFlow Datasets. A file or folder of such a name comes first.
       image_size, channels: of what is read.
       labels, classes, crop_boxes, beside: as in `labeled_files`.
       labeled: whether every class must be known.
@@ -47,7 +49,8 @@ def open_images(
     Raises:
       DataError: they are not there, none of them is listed, or their classes are unknown or beyond the classifier's.
     """
-    if str(images).startswith((f"{EMBEDDED}:", f"{TFDS}:")) and not Path(images).exists():
+    has_prefix = str(images).startswith((f"{EMBEDDED}:", f"{TFDS}:")) and not Path(images).exists()
+    if has_prefix or names_samples(images):
         source = _named_source(str(images), image_size, channels, central_fraction)
         if labels is not None:
             raise DataError(f"--labels goes with a folder of images, received {images}")
@@ -64,13 +67,17 @@ def open_images(
 
 
 def _named_source(images: str, image_size: int, channels: int, central_fraction: float) -> Source:
+    if names_samples(images):
+        return FileSource(sample_files(images), image_size, channels, central_fraction)
     kind, *name, part = images.split(":")
     if kind == EMBEDDED and not name and part in EMBEDDED_PARTS:
         return ArraySource(getattr(load_fashion_mnist(), part), f"fashion_mnist-{part}")
     if kind == TFDS and name:
         return TfdsSource(":".join(name), part, image_size, channels, central_fraction)
     expected = ", ".join(f"{EMBEDDED}:{part}" for part in EMBEDDED_PARTS)
-    raise DataError(f"expected a folder, a table, {expected} or {TFDS}:NAME:SPLIT, received {images!r}")
+    raise DataError(
+        f"expected a folder, a table, {expected}, {SAMPLES}, {SAMPLE}:NAME or {TFDS}:NAME:SPLIT, received {images!r}"
+    )
 
 
 def read_batches(source: Source, batch_size: int, numbers: Optional[Numbers] = None) -> Iterator[SourceImages]:

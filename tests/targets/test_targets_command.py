@@ -73,6 +73,8 @@ def test_verify_counts_what_is_right_and_names_what_is_no_image(tmp_path, lite0,
     assert broken == f"left out, no image: {tmp_path}/broken.png"
     assert "8 images: top-1 50.00 % (95 % interval ±34.6), top-5 75.00 %" in result
     assert float(re.search(r"([\d.]+) images/s", result)[1]) > 0
+    samples = _run("verify", "efficientnet_lite0", f"--checkpoint_dir={checkpoint_dir}", "--data_dir=samples")
+    assert "12 images: top-1 " in samples.stdout
 
 
 @pytest.mark.slow
