@@ -17,6 +17,9 @@ Instead of runs, a file says what the rows are, each an ensemble in the paper's 
 ["LGD0->Lite0", "LGD0->Lite1"], and on which networks the images are attacked (hgd_tf/evaluation/described_table.py says
 how). So are denoisers tested before targets that they were not trained for (Table 5) and in combinations (Table 9).
 
+--test_sizes says at which sides images are attacked, --transport what happens to them before the defence sees them:
+each has a part of the table of its own, and keys such as white_eps4@299+jpeg:75 in the files.
+
 Every row has its cost beside it, in 10⁹ float operations an image. Interrupted, the same command goes on with the
 attack that it was at.
 """

@@ -25,6 +25,10 @@ again goes on with the first that is not finished. --run_dir/models.json then de
 python -m hgd_tf.defend --models= runs. nips.flags does so on the competition's attacks (--recipe=appendix_d), whose
 networks --networks names.
 
+Where it is used: --attack_sizes attacks images at several sides through each network's own resize, and --transports
+saves a share of them as JPEG or WebP, resizes, crops or shifts them before the denoiser sees them
+(hgd_tf/data/transports.py says how they are spelled). ImageNet networks are tested at 299 pixels and at their own side.
+
 New classes: --class_split trains on three quarters of the classes, and validates and tests on the others (Table 4).
 
 A classifier of your own: --target=my_classifier.keras --feature_layer=NAME --input_range=0,1 --data_dir=images
