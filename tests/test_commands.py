@@ -98,6 +98,12 @@ MISTAKES = {
         "train", [*SMALL, "--craft=online"], r"--craft=online takes crops of --photographs"
     ),
     "varied crops of none": Mistake("train", [*SMALL, "--crops=varied"], r"--crops goes with --craft=online"),
+    "no sizes": Mistake("train", [*SMALL, "--attack_sizes=28,big"], r"attack_sizes.*whole numbers of at least 8.*big"),
+    "a tiny size": Mistake("train", [*SMALL, "--test_sizes=7"], r"test_sizes.*whole numbers of at least 8, received 7"),
+    "unknown transport": Mistake("train", [*SMALL, "--transports=jpeg,jpg"], r"transports.*of jpeg, webp.*'jpg'"),
+    "no transport": Mistake("train", [*SMALL, "--test_transports="], r"test_transports.*at least one, such as none"),
+    "unknown quality": Mistake("evaluate", ["run0", "--transport=jpeg:0"], r"transport.*whole number in 1-100"),
+    "the same twice": Mistake("evaluate", ["run0", "--transport=none,none"], r"transport.*each once"),
     "unknown images": Mistake(
         "train", [*SMALL, "--photographs=embedded:all"], r"expected a folder, a table, embedded:train.*'embedded:all'"
     ),

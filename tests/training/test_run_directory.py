@@ -37,6 +37,8 @@ UNUSUAL = TrainConfig(
         labels="labels.csv",
         test_dir="/tests",
         class_split=True,
+        test_sizes=(299, 40),
+        test_transports=("jpeg:75", "none"),
         test_images=7,
         adaptive_images=3,
         seed=4,
@@ -52,6 +54,9 @@ UNUSUAL = TrainConfig(
     frozen_statistics=True,
     recipe="light_mix",
     craft="online",
+    attack_sizes=(31, 33),
+    transports=("jpeg", "resize:0.5+shift"),
+    transported_share=0.25,
     crops="varied",
     reuse=5,
     train_images=10,
@@ -139,7 +144,7 @@ def test_evaluating_an_interrupted_run_does_not_finish_it(tmp_path, monkeypatch)
     monkeypatch.setattr(compare, "baselines", lambda *arguments: {})
     monkeypatch.setattr(compare, "trained", lambda *arguments: {})
     figures = {column.key: 0.5 for column in COLUMNS}
-    results = Results(0, "images", "net", 20, 5, {"none": DefenseResult(figures, {}, figures, 0.5)})
+    results = Results(0, "images", "net", 20, 5, {"none": DefenseResult(figures, {}, figures, 0.5)}, 28)
     monkeypatch.setattr(compare, "compare", lambda *arguments: results)
     with contextlib.suppress(RunError):
         compare.evaluate_runs([run], run, tmp_path / "sets")
