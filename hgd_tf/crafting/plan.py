@@ -169,7 +169,7 @@ def _described(attack: BoundAttack) -> dict[str, Any]:
 
 
 def _fingerprint(model: Target) -> str:
-    digest = hashlib.sha256(f"{model.name} {model.image_size}".encode())
+    digest = hashlib.sha256(f"{model.name} {model.image_size} {model.reading}".rstrip().encode())
     for weight in model.network.get_weights():
         digest.update(weight.tobytes())
     return digest.hexdigest()

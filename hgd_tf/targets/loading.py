@@ -70,7 +70,9 @@ def load_target(
         model, name = _load_keras(Path(name_or_model), custom_objects, safe_mode), Path(name_or_model).stem
     wrap = keras_3_network if is_keras_3_model(model) else user_network
     network = wrap(model, feature_layer, input_range, image_size, outputs, name)
-    return Target(network, name=name, module=custom_objects if isinstance(custom_objects, str) else None)
+    module = custom_objects if isinstance(custom_objects, str) else None
+    low, high = input_range
+    return Target(network, name=name, module=module, reading=f"{float(low)}..{float(high)} {outputs}")
 
 
 def build_target(name: str, image_size: Optional[int] = None) -> keras.Model:

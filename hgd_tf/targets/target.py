@@ -54,6 +54,7 @@ class Target(keras.Model):
       name: as in `python -m hgd_tf.targets`, or the user's own, any text.
       source: of a registered target: how to load it again. None: only the network itself can be saved.
       module: of a user's target: the Python module that its layers need to be loaded again.
+      reading: of a user's target: how it takes pixels and what its answers count as, which its weights do not say.
 
     Raises:
       TargetError: the network's input is not square or of no fixed size.
@@ -66,10 +67,12 @@ class Target(keras.Model):
         name: str,
         source: Optional[TargetSource] = None,
         module: Optional[str] = None,
+        reading: str = "",
     ):
         super().__init__(name=name)
         self.source = source
         self.module = module
+        self.reading = reading
         _, height, width, self.channels = network.input_shape
         if height is None or height != width:
             raise TargetError(

@@ -16,6 +16,7 @@ from hgd_tf.attacks.recipes import Networks, Recipe, RecipeAttack
 from hgd_tf.crafting import AttackedSet, SetCrafter, SetPlan, sets
 from hgd_tf.data import LabeledImages
 from hgd_tf.errors import DataError
+from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 
 BLACK_EPS4, BLACK_EPS16 = TEST_SETS[2:]
@@ -203,6 +204,17 @@ def test_whatever_determines_the_content_gives_another_folder(crafted, roles, cl
     craft_other(crafted.parent, roles, clean)
     assert len(list(crafted.parent.iterdir())) == 2
     assert content_of(crafted) == content
+
+
+def test_users_models_that_differ_in_how_they_are_read_alone_have_a_folder_each(roles, clean, tmp_path):
+    """Their weights do not say what they expect white to be."""
+    images = keras.Input((6, 6, 1))
+    model = keras.Model(images, keras.layers.Dense(5, activation="softmax")(keras.layers.Flatten()(images)))
+    ways = ({}, {"input_range": (-1, 1)}, {"outputs": "logits"})
+    for way in (*ways, {"input_range": (0.0, 255.0)}):  # the last is the first
+        crafter = SetCrafter(roles._replace(holdout=load_target(model, **way)), tmp_path, seed=0)
+        crafter.attacked_set(BLACK_EPS4._replace(attacks=BLACK_EPS4.attacks[:1]), clean)
+    assert len(list(tmp_path.iterdir())) == len(ways)
 
 
 def test_recipes_that_differ_in_name_alone_have_a_folder_each(roles, clean, tmp_path):
