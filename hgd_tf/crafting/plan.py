@@ -160,7 +160,12 @@ class SetPlan:
 
 def thread_count() -> int:
     """Threads that share one operation's work, on which rounding depends."""
-    return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+    of_environment = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # as TensorFlow asks where the program chose nothing
+    return (
+        tf.config.threading.get_intra_op_parallelism_threads()
+        or (of_environment.isdecimal() and int(of_environment))
+        or len(os.sched_getaffinity(0))
+    )
 
 
 def _described(attack: BoundAttack) -> dict[str, Any]:

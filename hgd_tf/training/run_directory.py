@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Union
 
+from hgd_tf.crafting.plan import thread_count
 from hgd_tf.errors import RunError
 from hgd_tf.files import write_json
 from hgd_tf.training.config import TrainConfig
@@ -30,7 +31,8 @@ def open_run(path: Union[str, Path], config: TrainConfig, overwrite: bool = Fals
     if overwrite and _is_run(path):
         shutil.rmtree(path)
     if not holds_run(path, config):
-        write_json(path / CONFIG_FILE, {**config.to_json(), "versions": package_versions()})
+        surroundings = {"threads": thread_count(), "versions": package_versions()}  # the same again: the same weights
+        write_json(path / CONFIG_FILE, {**config.to_json(), **surroundings})
     elif is_finished(path):
         raise RunError(f"{path} holds a finished run: see {path / RESULTS_CSV}, or use --overwrite to run it again")
     return path
@@ -80,6 +82,7 @@ def read_config(path: Union[str, Path]) -> TrainConfig:
     try:
         value = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
         value.pop("versions")
+        value.pop("threads", None)  # earlier runs do not say it
         return TrainConfig.from_json(value)
     except FileNotFoundError:
         raise RunError(f"{path} is no run directory: {CONFIG_FILE} is missing") from None

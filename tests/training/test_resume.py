@@ -1,4 +1,7 @@
-"""A run that was killed ends exactly as one that was not: weights, optimizer, learning rates, losses."""
+"""The same training twice ends exactly alike, even where one run was killed: weights, optimizer, rates, losses.
+
+Each run crafts its own images, in processes of its own.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ LIMIT = 300  # seconds that a process may take on a busy machine
 
 
 def start(folder: Path, run_dir: str, log: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "hgd_tf.train", f"--run_dir={run_dir}", "--sets_dir=sets", *FLAGS]
+    command = [sys.executable, "-m", "hgd_tf.train", f"--run_dir={run_dir}", f"--sets_dir={run_dir}_sets", *FLAGS]
     with open(folder / log, "wb") as output:
         return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
 

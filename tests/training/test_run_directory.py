@@ -84,11 +84,13 @@ def finish(run):
     (run / RESULTS_JSON).write_text("{}")
 
 
-def test_a_fresh_folder_gets_the_configuration_and_nothing_else(tmp_path):
+def test_a_fresh_folder_gets_the_configuration_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     run = open_run(tmp_path / "deep" / "run", CONFIG)
     assert run == tmp_path / "deep" / "run"
     assert list(contents(run)) == [CONFIG_FILE]
-    assert json.loads((run / CONFIG_FILE).read_text())["versions"] == package_versions()
+    found = json.loads((run / CONFIG_FILE).read_text())
+    assert (found["versions"], found["threads"]) == (package_versions(), 3)
     assert read_config(run) == CONFIG
 
 
