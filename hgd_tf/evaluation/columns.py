@@ -10,6 +10,7 @@ from hgd_tf.data.transports import NONE
 OBLIVIOUS = "oblivious"
 TRANSFER = "transfer"
 END_TO_END = "end to end"
+BUT_FOR_TRANSPORT = "end to end but for the transport"
 
 
 class Setting(NamedTuple):
@@ -55,8 +56,17 @@ ADAPTIVE_COLUMNS = tuple(column for column in COLUMNS if column.threat_model == 
 
 
 def columns_of(settings: Sequence[Setting]) -> list[Column]:
-    """All columns under each setting."""
-    return [column._replace(key=setting.key(column.key), setting=setting) for setting in settings for column in COLUMNS]
+    """All columns under each setting; an adaptive attack that a transport follows is not said to know all."""
+    return [
+        column._replace(key=setting.key(column.key), threat_model=_threat_model(column, setting), setting=setting)
+        for setting in settings
+        for column in COLUMNS
+    ]
+
+
+def _threat_model(column: Column, setting: Setting) -> str:
+    ignorant = column.threat_model == END_TO_END and setting.transport != NONE
+    return BUT_FOR_TRANSPORT if ignorant else column.threat_model
 
 
 LEGEND = (

@@ -352,7 +352,10 @@ def test_settings_stand_below_each_other_and_say_their_side_and_transport(result
     assert list(found["sides"]) == [*(f"{key}@299" for key in KEYS), *(f"{key}+jpeg:75" for key in KEYS)]
     assert list(found["sides"].values()) == [299] * len(KEYS) + [SIZE] * len(KEYS)
     assert set(found["transports"].values()) == {"none", "jpeg:75"}
-    assert found["threat_models"]["black_eps4+jpeg:75"] == "transfer"
+    threats = found["threat_models"]
+    assert threats["black_eps4+jpeg:75"] == "transfer"
+    assert threats["adaptive_eps4@299"] == "end to end"
+    assert threats["adaptive_eps4+jpeg:75"] == "end to end but for the transport"
     with open(tmp_path / "results.csv", newline="", encoding="utf-8") as file:
         row = next(csv.DictReader(file))
     assert float(row["white_eps4@299/fgsm"]) == found["accuracy_per_attack"]["none"]["white_eps4@299/fgsm"]
