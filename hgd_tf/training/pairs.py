@@ -1,11 +1,51 @@
-"""Pairs of attacked and clean images as batches."""
+"""Pairs of attacked and clean images: crafted as the denoiser is to see them, and as batches."""
 
 from __future__ import annotations
 
+from typing import Callable, Optional
+
+import numpy as np
 import tensorflow as tf
 
+from hgd_tf.attacks import Recipe
 from hgd_tf.crafting import AttackedSet
+from hgd_tf.crafting.seen import joined, set_as_seen
+from hgd_tf.data import LabeledImages, Splits
+from hgd_tf.data.photographs import SIDE_DRAWS
+from hgd_tf.data.transports import DrawnTransport, Transport
 from hgd_tf.guidance import Batch
+from hgd_tf.training.config import TrainConfig
+from hgd_tf.training.experiment import Experiment
+
+
+def drawn_transport(config: TrainConfig) -> DrawnTransport:
+    """What happens to attacked images before a denoiser in training sees them."""
+    return DrawnTransport([Transport(name) for name in config.transports], config.transported_share)
+
+
+def seen_set(
+    config: TrainConfig,
+    experiment: Experiment,
+    recipe: Recipe,
+    part: Callable[[Splits], LabeledImages],
+    images: Optional[LabeledImages] = None,
+) -> AttackedSet:
+    """The recipe's attacks on a part of the images, each at one of the attack sizes, as the denoiser is to see them.
+
+    `images` are the part at the target's side, where it is read already.
+    """
+    images = images or part(experiment.splits)
+    transport, seed = drawn_transport(config), config.experiment.seed
+    if not config.attack_sizes and not transport.changes:
+        return experiment.sets.attacked_set(recipe, images)
+    sides: tuple[Optional[int], ...] = config.attack_sizes or (None,)
+    drawn = np.random.default_rng([seed, SIDE_DRAWS]).integers(len(sides), size=len(images.labels))
+    parts = []
+    for place in np.unique(drawn):
+        at_side = images if sides[place] is None else part(experiment.splits_at(sides[place]))
+        attacked = experiment.sets.attacked_set(recipe, at_side.at(drawn == place))
+        parts.append(set_as_seen(attacked, transport, experiment.roles.target.image_size, seed))
+    return joined(parts)
 
 
 def training_batches(attacked_set: AttackedSet, batch_size: int, seed: int, first_step: int = 0) -> tf.data.Dataset:

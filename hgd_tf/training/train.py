@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional, Union
+from typing import Callable, NamedTuple, Union
 
 import numpy as np
 import tensorflow as tf
 
 from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_RECIPES, Recipe, Roles, bind, check_players
 from hgd_tf.crafting import AttackedSet
-from hgd_tf.crafting.seen import joined, set_as_seen
 from hgd_tf.data import LabeledImages, PhotographSplits, Splits
 from hgd_tf.data.labeled_files import UNKNOWN
-from hgd_tf.data.photographs import SIDE_DRAWS, VARIETIES
-from hgd_tf.data.transports import DrawnTransport, Transport
+from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, check_saving, load_denoiser, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
@@ -30,7 +28,7 @@ from hgd_tf.training.config import TrainConfig
 from hgd_tf.training.experiment import Experiment, labeled_by, load_experiment
 from hgd_tf.training.muon import Muon
 from hgd_tf.training.online import OnlinePairs
-from hgd_tf.training.pairs import training_batches, validation_batches
+from hgd_tf.training.pairs import drawn_transport, seen_set, training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
 from hgd_tf.training.statistics import BatchStatistics
 
@@ -70,7 +68,7 @@ def train_denoiser(
     run_path = open_run(run_dir, config, overwrite)
     save_target(experiment.roles.target, run_path)
     pairs = source()
-    validation_set = _attacked(
+    validation_set = seen_set(
         config, experiment, validation_recipe, lambda splits: splits.validation.head(config.validation_images)
     )
     # Only now, so that targets with other answers share the set.
@@ -113,7 +111,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
             batch_size=config.batch_size,
             variety=VARIETIES[config.crops],
             sides=config.attack_sizes,
-            transport=_transport(config),
+            transport=drawn_transport(config),
             reuse=config.reuse,
             seed=seed,
             clock=clock,
@@ -130,7 +128,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
         raise HgdError(f"--batch_size={config.batch_size} is more than the {pairs} pairs there are")
 
     def stored() -> _Pairs:
-        train_set = _attacked(config, experiment, recipe, train_images, images)
+        train_set = seen_set(config, experiment, recipe, train_images, images)
 
         def batches(first_step: int) -> tf.data.Dataset:
             return clock.timed(training_batches(train_set, config.batch_size, seed, first_step))
@@ -142,35 +140,6 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
         return _Pairs(batches, sample, pairs // config.batch_size)
 
     return stored
-
-
-def _transport(config: TrainConfig) -> DrawnTransport:
-    return DrawnTransport([Transport(name) for name in config.transports], config.transported_share)
-
-
-def _attacked(
-    config: TrainConfig,
-    experiment: Experiment,
-    recipe: Recipe,
-    part: Callable[[Splits], LabeledImages],
-    images: Optional[LabeledImages] = None,
-) -> AttackedSet:
-    """The recipe's attacks on a part of the images, each at one of the attack sizes, as the denoiser is to see them.
-
-    `images` are the part at the target's side, where it is read already.
-    """
-    images = images or part(experiment.splits)
-    transport, seed = _transport(config), config.experiment.seed
-    if not config.attack_sizes and not transport.changes:
-        return experiment.sets.attacked_set(recipe, images)
-    sides: tuple[Optional[int], ...] = config.attack_sizes or (None,)
-    drawn = np.random.default_rng([seed, SIDE_DRAWS]).integers(len(sides), size=len(images.labels))
-    parts = []
-    for place in np.unique(drawn):
-        at_side = images if sides[place] is None else part(experiment.splits_at(sides[place]))
-        attacked = experiment.sets.attacked_set(recipe, at_side.at(drawn == place))
-        parts.append(set_as_seen(attacked, transport, experiment.roles.target.image_size, seed))
-    return joined(parts)
 
 
 def _quick_roles(roles: Roles, recipe: Recipe, config: TrainConfig) -> Roles:
