@@ -28,8 +28,14 @@ def read(path: Path) -> dict[str, dict[str, float]]:
     return json.loads(path.read_text(encoding="utf-8"))["accuracy"]
 
 
-def cells(accuracy: dict[str, float]) -> str:
-    return f"| {' | '.join(f'{100 * accuracy[key]:.1f}' for key in KEYS)} |"
+def cells(accuracy: dict[str, float], setting: str = "") -> str:
+    """A row's figures under a setting, such as `@299`."""
+    return f"| {' | '.join(f'{100 * accuracy[key + setting]:.1f}' for key in KEYS)} |"
+
+
+def settings(accuracy: dict[str, float]) -> list[str]:
+    """Every setting, by the ending that keys have under it."""
+    return [key[len("clean") :] for key in accuracy if key.startswith("clean")]
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
@@ -38,7 +44,8 @@ def test_every_row_is_in_the_readme(path):
     is_on_card = path.parent.name.startswith("mini_")
     page = path.with_name("README.md").read_text(encoding="utf-8") if is_on_card else README
     for name, accuracy in read(path).items():
-        assert cells(accuracy) in page, f"row {name!r}: {cells(accuracy)}"
+        for setting in settings(accuracy):
+            assert cells(accuracy, setting) in page, f"row {name!r}{setting}: {cells(accuracy, setting)}"
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/results.json")), ids=lambda path: path.parent.name)
@@ -53,6 +60,7 @@ def test_a_card_says_what_its_defence_wins_back(name):
     folder, undefended, defended = CARDS[name]
     rows = read(folder / "results.json")
     card = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
-    for row in (undefended, defended):
-        assert cells(rows[row]) in card, f"row {row!r}: {cells(rows[row])}"
-    assert rows[defended]["white_eps4"] > rows[undefended]["white_eps4"]
+    for setting in settings(rows[defended]):
+        for row in (undefended, defended):
+            assert cells(rows[row], setting) in card, f"row {row!r}{setting}: {cells(rows[row], setting)}"
+        assert rows[defended][f"white_eps4{setting}"] > rows[undefended][f"white_eps4{setting}"]
