@@ -94,7 +94,7 @@ def art(name: str) -> Program:
         model=model,
         nb_classes=model.output_shape[-1],
         input_shape=model.input_shape[1:],
-        loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss_object=keras.losses.CategoricalCrossentropy(from_logits=True),
         clip_values=(0.0, 255.0),
     )
     attack = ProjectedGradientDescent(
