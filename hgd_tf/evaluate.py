@@ -87,8 +87,10 @@ def _changes() -> dict[str, Any]:
 def _default_output_dir(runs: Sequence[str]) -> str:
     if _TABLE.value is not None:
         return str(Path(COMPARISON) / Path(_TABLE.value).stem)
-    is_of_one_run = len(runs) == 1 and Path(runs[0]).is_dir()  # nothing is written into a shipped defence
-    return runs[0] if is_of_one_run and not _TEST_DIR.value else COMPARISON
+    # Nothing is written into a shipped defence, and a run's own results are of its own images and settings.
+    is_of_one_run = len(runs) == 1 and Path(runs[0]).is_dir()
+    is_as_run = not (_TEST_DIR.value or _TEST_SIZES.value or _TRANSPORT.value)
+    return runs[0] if is_of_one_run and is_as_run else COMPARISON
 
 
 def main(runs: Sequence[str]) -> None:

@@ -90,7 +90,7 @@ flags.DEFINE_enum(
     "What --craft=online attacks: crops of photographs, or varied ones, smaller, some composed of two, in other light.",
 )
 define_sizes(
-    "attack_sizes", "Sides in pixels at which images are attacked, drawn for each batch; default: the target's own."
+    "attack_sizes", "Sides in pixels at which images are attacked, drawn at random; default: the target's own."
 )
 define_transports(
     "transports",

@@ -11,8 +11,8 @@ A transport is spelled `KIND[:AMOUNT][:OPTION]`, several in a row with `+` betwe
 | `crop` | part of both sides that is lost, 0-0.12 | |
 | `shift` | whole pixels, at most, in each direction, 1 | |
 
-An amount is a number or a range LOW-HIGH, from which each image's own is drawn; so is an option that is not given. All
-but `shift` of 0 change the image, most of them its size too: defences resize what they are given.
+An amount is a number or a range LOW-HIGH, from which each image's own is drawn; so is an option that is not given.
+`resize` and `crop` change the image's size: defences resize what they are given.
 """
 
 from __future__ import annotations

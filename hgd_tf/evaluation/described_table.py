@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Union
 
 from hgd_tf.defenses.ensemble import Ensemble
 from hgd_tf.defenses.line_up import LineUp, described_parts, load_parts, located, read_sections
-from hgd_tf.errors import RunError, TargetError
+from hgd_tf.errors import DataError, RunError, TargetError
 from hgd_tf.evaluation.compare import compare_and_save
 from hgd_tf.targets import TARGETS
 from hgd_tf.training.config import ExperimentConfig
@@ -139,7 +139,10 @@ def _experiment(path: Path, fields: dict[str, Any]) -> ExperimentConfig:
             values[name] = str(path.parent / values[name])
     if values.get("checkpoint") is not None:
         values["checkpoint"] = located(path, values["checkpoint"])
-    return ExperimentConfig(**{"ens_target": None, **values})
+    try:
+        return ExperimentConfig(**{"ens_target": None, **values})
+    except DataError as error:
+        raise RunError(f"{path}: experiment: test_transports: {error}") from error
 
 
 def _check_field(where: str, name: str, value: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, Optional
 
 from hgd_tf.attacks.roles import THE_TARGET
-from hgd_tf.data.transports import NONE
+from hgd_tf.data.transports import NONE, Transport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,9 @@ class ExperimentConfig:
     adaptive_images: int = 500
     seed: int = 0
 
+    def __post_init__(self):
+        _check_transports(self.test_transports)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -68,7 +72,8 @@ class TrainConfig:
       frozen_statistics: whether batch normalization keeps that start's statistics, in training too.
       recipe: the training attacks, a name of `TRAINING_RECIPES`.
       craft: `stored` attacks, made before training, or `online` ones, made on fresh crops while training.
-      attack_sizes: sides at which images are attacked, drawn for each batch; none: the target's own.
+      attack_sizes: sides at which images are attacked, one drawn for each round of crops crafted online, or for each
+        stored image; none: the target's own.
       transports: what may happen to attacked images before the denoiser sees them, as `hgd_tf/data/transports.py`
         spells it; one is drawn for each.
       transported_share: of the attacked images, to which something does.
@@ -119,6 +124,9 @@ class TrainConfig:
     stop_patience: int = 5
     strategy: str = "auto"
 
+    def __post_init__(self):
+        _check_transports(self.transports)
+
     @property
     def denoiser_options(self) -> dict[str, Any]:
         """What of the denoising network the run chooses, and its weights do not."""
@@ -141,6 +149,12 @@ class TrainConfig:
         """Inverse of `to_json`."""
         experiment = ExperimentConfig(**_replaced(value["experiment"], list, tuple))
         return cls(**{**_replaced(value, list, tuple), "experiment": experiment})
+
+
+def _check_transports(names: Iterable[str]) -> None:
+    """That they can be read, which is known so before any image is attacked; raises `DataError`."""
+    for name in names:
+        Transport(name)
 
 
 def _replaced(fields: dict[str, Any], kind: type, other: type) -> dict[str, Any]:

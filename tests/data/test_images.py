@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from hgd_tf.data.images import read_image, write_image
@@ -79,6 +80,15 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path, channels):
     images = read_image(tmp_path / "deep.png", channels)
     assert images.shape == (1, 6, 5, channels) and images.dtype == np.uint8
     np.testing.assert_allclose(images[0], np.repeat(deep[..., np.newaxis] / 257, channels, axis=-1), atol=1)
+
+
+@pytest.mark.parametrize("shape, size", [((299, 299), 224), ((321, 481), 240), ((60, 50), 83)])
+def test_an_image_is_resized_as_tensorflow_does_it_and_rounded_once(tmp_path, shape, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    expected = tf.image.resize(tf.cast(pixels, tf.float32), (size, size), antialias=True).numpy()
+    found = read_image(tmp_path / "a.png", 3, size)[0].astype(np.float32)
+    assert np.abs(found - expected).max() <= 0.5 + 0.01  # half a unit is rounding's
 
 
 @pytest.mark.parametrize("channels", [1, 3])

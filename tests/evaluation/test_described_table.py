@@ -240,6 +240,10 @@ MISTAKES = {
         {"experiment": {"input_range": [0, 1, 2]}},
         r"input_range: expected an array of 2, each a number, received \[0, 1, 2\]",
     ),
+    "unknown transport": (
+        {"experiment": {"test_transports": ["jpg"]}},
+        r"experiment: test_transports: transport 'jpg': expected none, or of jpeg",
+    ),
     "falling range": ({"experiment": {"input_range": [1, 0]}}, r"input_range: expected two increasing numbers"),
 }
 
