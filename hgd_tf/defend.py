@@ -130,7 +130,7 @@ def _member(flow: Flow) -> runner.Member:
     import tensorflow as tf
 
     graph = tf.function(flow, input_signature=[tf.TensorSpec((None, None, None, flow.channels), tf.uint8)])
-    return runner.Member(flow.title, lambda images: graph(tf.constant(images)).numpy(), len(flow.targets))
+    return runner.Member(flow.title, lambda images: graph(tf.constant(images)).numpy(), flow.weight)
 
 
 if __name__ == "__main__":

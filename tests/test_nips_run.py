@@ -152,7 +152,7 @@ def test_every_target_has_a_trained_denoiser_and_its_old_weights(run):
 @pytest.mark.long
 def test_the_runs_are_an_ensemble_that_classifies(run):
     line_up = read_line_up(run.folder / "run" / "models.json")
-    assert line_up.flows == tuple(((f"feature_{name}",), (name,)) for name in TARGETS)
+    assert line_up.flows == tuple(((f"feature_{name}",), (name,), None) for name in TARGETS)
     ensemble = line_up.load()
     assert ensemble.sizes == (SIDE,)
     answers = ensemble(np.random.default_rng(1).integers(256, size=(1, 120, 100, 3), dtype=np.uint8))

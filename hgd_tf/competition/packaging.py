@@ -102,9 +102,7 @@ def _write_models(ensemble: Ensemble, folder: Path, source: str) -> dict[str, tu
         exported = export(Ensemble([flow]), folder / name / "1", source)
         seconds = _seconds_an_image(exported.path, flow.channels)
         members[name] = exported.size, seconds
-        entries.append(
-            {"name": flow.title, "path": f"{name}/1", "weight": len(flow.targets), "seconds": round(seconds, 4)}
-        )
+        entries.append({"name": flow.title, "path": f"{name}/1", "weight": flow.weight, "seconds": round(seconds, 4)})
     write_json(folder / runner.MEMBERS_FILE, entries)
     return members
 

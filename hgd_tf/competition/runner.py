@@ -4,7 +4,7 @@
 
 Needs TensorFlow and NumPy only, so that this file beside exported models is a whole submission. In DIR
 lies members.json: [{"name": "A->X", "path": "AX/1", "weight": 1, "seconds": 0.2}, …]; `path` is a SavedModel, `weight`
-the number of targets whose logits it averages, `seconds` (optional) what it takes an image: cheap ones answer first.
+that of its logits in the mean, `seconds` (optional) what it takes an image: cheap ones answer first.
 
 OUTPUT_FILE gets a line NAME,LABEL for every image of INPUT_DIR, labels in 1..1000. The lines of a batch are on disk as
 soon as it is classified: a killed run leaves those that it had. Where time would not suffice, costly models are left
@@ -54,12 +54,12 @@ class Member(NamedTuple):
       name: for messages.
       logits: from images, uint8 (N, H, W, C) in [0, 255] of any size, to logits, float32 (N, classes): the mean over
         its targets.
-      weight: the number of targets that it averages.
+      weight: of its logits in the ensemble's mean.
     """
 
     name: str
     logits: Callable[[np.ndarray], np.ndarray]
-    weight: int
+    weight: float
 
 
 class Outcome(NamedTuple):
@@ -91,7 +91,7 @@ def classify_folder(
 ) -> Outcome:
     """Writes a row for every image file of a folder, batch by batch.
 
-    An image's class is that of the highest mean logit, every target with the same weight. One that cannot be read, or
+    An image's class is that of the highest mean logit, each member's with its weight. One that cannot be read, or
     for which no time is left, gets the class predicted most often so far. What is remarkable is said on stderr.
 
     Args:
@@ -275,7 +275,7 @@ class _Panel:
           images: a batch.
           remaining: number of images without a row, the batch's included.
         """
-        answers: list[tuple[int, np.ndarray]] = []
+        answers: list[tuple[float, np.ndarray]] = []
         while not answers and (chosen := self._chosen(len(images), remaining)):
             for timed in chosen:
                 if answers and time.monotonic() >= self._deadline:
@@ -285,7 +285,7 @@ class _Panel:
             return None
         return np.argmax(sum(weight * logits for weight, logits in answers), axis=-1)
 
-    def _ask(self, timed: _Timed, images: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    def _ask(self, timed: _Timed, images: np.ndarray) -> list[tuple[float, np.ndarray]]:
         try:
             return [(timed.member.weight, timed.logits(images))]
         except Exception as error:  # of whatever kind, the other members go on
@@ -337,7 +337,7 @@ def load_members(models_dir: Union[str, Path]) -> list[Member]:
     return [member for member in members if isinstance(member, Member)]
 
 
-def _load_member(name: str, path: Path, weight: int) -> Union[Member, Exception]:
+def _load_member(name: str, path: Path, weight: float) -> Union[Member, Exception]:
     import tensorflow as tf
 
     try:

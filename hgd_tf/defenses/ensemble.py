@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import tensorflow as tf
 
@@ -32,17 +32,21 @@ class Flow(tf.Module):
       denoisers: none: the targets are undefended.
       targets: at least one, of the same classes and channels.
       name: for messages.
+      weight: of its mean logits in an ensemble's; None: the number of its targets, so that all targets weigh the same.
 
     Raises:
       TargetError: there is no target, or targets and denoisers do not fit together.
     """
 
-    def __init__(self, denoisers: Sequence[keras.Model], targets: Sequence[Target], name: str):
+    def __init__(
+        self, denoisers: Sequence[keras.Model], targets: Sequence[Target], name: str, weight: Optional[float] = None
+    ):
         super().__init__()
         _check_alike(targets, name)
         for denoiser, target in itertools.product(denoisers, targets):
             Defense(denoiser, target)  # which raises
         self.title = name
+        self.weight = len(targets) if weight is None else weight
         self.denoisers = tuple(denoisers)
         self.targets = tuple(targets)
         self.channels = targets[0].channels
@@ -84,7 +88,7 @@ class Flow(tf.Module):
 
 
 class Ensemble(tf.Module):
-    """Flows whose targets' logits are averaged, each target's with the same weight.
+    """Flows whose logits are averaged, each with its weight: Σ w·logits / Σ w.
 
     Args:
       flows: at least one, of the same classes and channels.
@@ -127,7 +131,7 @@ class Ensemble(tf.Module):
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """Of each flow what its first target is given, as in `Flow.denoise_and_classify`; and the `of_sized` dict."""
         denoised, answers = zip(*(flow.denoise_and_classify(images, call) for flow in self.flows))
-        weights = [len(flow.targets) for flow in self.flows]
+        weights = [flow.weight for flow in self.flows]
         logits = sum(weight * answer for weight, answer in zip(weights, answers)) / sum(weights)
         outputs = {"logits": logits, "probabilities": tf.nn.softmax(logits), "classes": tf.argmax(logits, axis=-1)}
         return list(denoised), outputs

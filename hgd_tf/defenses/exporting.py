@@ -156,7 +156,7 @@ def _copied(ensemble: Ensemble, copied: Callable[[keras.Model], keras.Model]) ->
 
     def copied_flow(flow: Flow) -> Flow:
         targets = [_logits_only(copied(target.network), target.name) for target in flow.targets]
-        return Flow([copied(denoiser) for denoiser in flow.denoisers], targets, flow.title)
+        return Flow([copied(denoiser) for denoiser in flow.denoisers], targets, flow.title, flow.weight)
 
     return Ensemble([copied_flow(flow) for flow in ensemble.flows])
 

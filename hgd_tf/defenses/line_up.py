@@ -5,13 +5,14 @@
                     "B": {"official": "IncV3_denoiser.ckpt", "preprocessing": "inception"}},
       "targets": {"X": {"name": "efficientnet_lite0", "image_size": 224},
                   "Y": {"name": "inception_v3", "checkpoint": "inception_v3.ckpt"}},
-      "flows": ["A->X", "A&B->X&Y", "Y"]
+      "flows": ["A->X", "A&B->X&Y", {"flow": "Y", "weight": 0.5}]
     }
 
 A denoiser is that of a defense (a shipped one's name, or a folder), an official file, or a filter, as
 {"filter": "median"}; beside the first two, "output_scale" is a factor on the noise that it predicts (2: the paper's
 PGD x2, appendix B). A target is what `load_target` loads. Paths are relative to the file; official denoisers and
-checkpoints are looked for in the folder of published weights too.
+checkpoints are looked for in the folder of published weights too. A flow weighs in the mean of logits what it says, or
+else the number of its targets.
 
 Several line-ups may flow through the parts that one file describes (hgd_tf/evaluation/described_table.py).
 """
@@ -22,7 +23,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 from hgd_tf.checkpoints.locate import checkpoint_directory
 from hgd_tf.defenses.ensemble import Ensemble, Flow
@@ -41,7 +42,14 @@ TEXT = (str,)  # what every other value is
 SECTIONS = {"denoisers": dict, "targets": dict, "flows": list}
 
 Loader = Callable[[], Any]
-FlowNames = tuple[tuple[str, ...], tuple[str, ...]]  # of the denoisers, and of the targets
+
+
+class DescribedFlow(NamedTuple):
+    """A flow by names; the attributes are those of `Flow`."""
+
+    denoisers: tuple[str, ...]
+    targets: tuple[str, ...]
+    weight: Optional[float] = None
 
 
 class LineUp(NamedTuple):
@@ -51,13 +59,13 @@ class LineUp(NamedTuple):
       path: of its file.
       denoisers: how to load each, by its name.
       targets: the same.
-      flows: of each: the names of its denoisers, and of its targets.
+      flows: by the names of denoisers and targets.
     """
 
     path: Path
     denoisers: dict[str, Loader]
     targets: dict[str, Loader]
-    flows: tuple[FlowNames, ...]
+    flows: tuple[DescribedFlow, ...]
 
     def load(self) -> Ensemble:
         """Loads what the flows use, all at a time.
@@ -75,11 +83,11 @@ class LineUp(NamedTuple):
           TargetError: they do not fit together.
         """
 
-        def flow(names: FlowNames) -> Flow:
-            denoisers, targets = ([parts[name] for name in side] for side in names)
-            return Flow(denoisers, targets, title(*names))
+        def loaded(flow: DescribedFlow) -> Flow:
+            denoisers, targets = ([parts[name] for name in side] for side in (flow.denoisers, flow.targets))
+            return Flow(denoisers, targets, title(flow.denoisers, flow.targets), flow.weight)
 
-        return Ensemble([flow(names) for names in self.flows])
+        return Ensemble([loaded(flow) for flow in self.flows])
 
 
 class Parts(NamedTuple):
@@ -114,12 +122,8 @@ def load_parts(line_ups: Sequence[LineUp]) -> dict[str, Any]:
     """
     path, denoisers, targets, _ = line_ups[0]
     flows = [flow for line_up in line_ups for flow in line_up.flows]
-    return _load_all(path, {**_used(denoisers, flows, 0), **_used(targets, flows, 1)})
-
-
-def _used(loaders: dict[str, Loader], flows: Sequence[FlowNames], side: int) -> dict[str, Loader]:
-    used = {name for flow in flows for name in flow[side]}
-    return {name: loader for name, loader in loaders.items() if name in used}
+    used = {name for flow in flows for name in (*flow.denoisers, *flow.targets)}
+    return _load_all(path, {name: load for name, load in {**denoisers, **targets}.items() if name in used})
 
 
 def title(denoisers: tuple[str, ...], targets: tuple[str, ...]) -> str:
@@ -190,9 +194,13 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _parse(where: str, flow: Any, denoisers, targets) -> FlowNames:
-    if not isinstance(flow, str):
-        raise RunError(f"{where}expected a flow such as 'A{ARROW}X', received {flow!r}")
+def _parse(where: str, entry: Any, denoisers, targets) -> DescribedFlow:
+    flow, weight = (entry.get("flow"), entry.get("weight")) if isinstance(entry, dict) else (entry, None)
+    if not isinstance(flow, str) or (isinstance(entry, dict) and entry.keys() != {"flow", "weight"}):
+        example = json.dumps({"flow": f"A{ARROW}X", "weight": 0.5})
+        raise RunError(f"{where}expected a flow such as 'A{ARROW}X', or {example}, received {entry!r}")
+    if isinstance(entry, dict) and not (type(weight) in (int, float) and 0 < weight < float("inf")):
+        raise RunError(f"{where}flow {flow!r}: weight: expected a positive number, received {weight!r}")
     sides = [tuple(name.strip() for name in side.split(AND)) for side in flow.split(ARROW)]
     if len(sides) > 2:
         raise RunError(f"{where}expected one {ARROW} in a flow, received {flow!r}")
@@ -203,7 +211,7 @@ def _parse(where: str, flow: Any, denoisers, targets) -> FlowNames:
                 raise RunError(
                     f"{where}flow {flow!r} names {kind} {name!r}; described are {', '.join(known) or 'none'}"
                 )
-    return first, second
+    return DescribedFlow(first, second, weight)
 
 
 def _entry(path: Path, name: str, entry: Any, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -183,14 +183,16 @@ def evaluate_defenses(
 
 def _identity(ensembles: Mapping[str, Ensemble], test_sets: TestSets) -> str:
     """Of all that the figures depend on."""
-    flows = {
-        name: [(flow.denoisers, [target.network for target in flow.targets]) for flow in ensemble.flows]
-        for name, ensemble in ensembles.items()
+    parts = {
+        flow: [flow.denoisers, [target.network for target in flow.targets]]
+        for ensemble in ensembles.values()
+        for flow in ensemble.flows
     }
-    models = list(dict.fromkeys(model for row in flows.values() for flow in row for part in flow for model in part))
+    models = list(dict.fromkeys(model for both in parts.values() for part in both for model in part))
     number = {id(model): place for place, model in enumerate(models)}
     rows = {
-        name: [[[number[id(model)] for model in part] for part in flow] for flow in row] for name, row in flows.items()
+        name: [[flow.weight, *([number[id(model)] for model in part] for part in parts[flow])] for flow in row.flows]
+        for name, row in ensembles.items()
     }
     sets = {key: attacked_set.names for key, attacked_set in test_sets.attacked.items()}
     arrays = [*test_sets.clean, *(attacked_set.attacked for attacked_set in test_sets.attacked.values())]

@@ -71,6 +71,15 @@ def test_a_description_gives_the_ensemble_of_its_flows(folder, images, monkeypat
     np.testing.assert_allclose(ensemble(images)["logits"], expected(images)["logits"], rtol=1e-5, atol=1e-5)
 
 
+def test_a_flow_weighs_in_the_mean_of_logits_what_it_says_or_its_number_of_targets(folder, images):
+    flows = [{"flow": "A->X", "weight": 0.5}, "A&B->X&Y", {"flow": "Y", "weight": 3}]
+    ensemble = read_line_up(describe(folder, flows=flows)).load()
+    assert [flow.weight for flow in ensemble.flows] == [0.5, 2, 3]
+    answers = [flow(images).numpy().astype(np.float64) for flow in ensemble.flows]
+    expected = np.average(answers, axis=0, weights=[0.5, 2, 3])
+    np.testing.assert_allclose(ensemble(images)["logits"], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_parts_are_shared_by_the_flows(folder):
     first, second, third = read_line_up(folder / "line_up.json").load().flows
     assert first.targets[0] is second.targets[0]
@@ -185,7 +194,13 @@ MISTAKES = {
     "section of another kind": ({"targets": ["mini_vgg"]}, r"expected 'targets', a JSON object"),
     "unknown section": ({"weights": {}}, r"expected denoisers, targets, flows, received 'weights'"),
     "no flow": ({"flows": []}, r"expected at least one flow, such as 'A->X', received none"),
-    "flow of another kind": ({"flows": [["A", "X"]]}, r"expected a flow such as 'A->X', received \['A', 'X'\]"),
+    "flow of another kind": ({"flows": [["A", "X"]]}, r"expected a flow such as 'A->X', .*received \['A', 'X'\]"),
+    "flow without weight": ({"flows": [{"flow": "A->X"}]}, r"expected a flow such as .*received \{'flow': 'A->X'\}"),
+    "flow of nothing": ({"flows": [{"weight": 1}]}, r"expected a flow such as .*received \{'weight': 1\}"),
+    "no weight": ({"flows": [{"flow": "A->X", "weight": 0}]}, r"weight: expected a positive number, received 0"),
+    "endless weight": ({"flows": [{"flow": "A->X", "weight": float("inf")}]}, r"weight: expected a positive .* inf"),
+    "weight in words": ({"flows": [{"flow": "A->X", "weight": "1"}]}, r"weight: expected a positive .* '1'"),
+    "true weight": ({"flows": [{"flow": "A->X", "weight": True}]}, r"weight: expected a positive .* True"),
     "two arrows": ({"flows": ["A->B->X"]}, r"expected one -> in a flow, received 'A->B->X'"),
     "unknown denoiser": ({"flows": ["C->X"]}, r"flow 'C->X' names denoiser 'C'; described are A, B"),
     "unknown target": ({"flows": ["A->X&Z"]}, r"flow 'A->X&Z' names target 'Z'; described are X, Y"),
@@ -263,8 +278,8 @@ def test_the_projects_descriptions_name_registered_targets(path):
     line_up = read_line_up(path)
     described = json.loads(path.read_text(encoding="utf-8"))
     assert {entry["name"] for entry in described["targets"].values()} <= set(TARGETS)
-    used = [{part for flow in line_up.flows for part in flow[side]} for side in (0, 1)]
-    assert used == [set(line_up.denoisers), set(line_up.targets)]
+    used = {part for flow in line_up.flows for part in (*flow.denoisers, *flow.targets)}
+    assert used == {*line_up.denoisers, *line_up.targets}
 
 
 def test_the_projects_defenses_are_entries_of_the_competition():

@@ -130,6 +130,11 @@ def _other_target():
     return {name: Ensemble([Flow(list(some), [target], name)]) for name, some in denoisers.items()}, _sets()
 
 
+def _other_weight_of_a_flow():
+    (flow,) = DEFENSES["none"].flows
+    return {**DEFENSES, "none": Ensemble([Flow(flow.denoisers, flow.targets, flow.title, 0.5)])}, _sets()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -138,6 +143,7 @@ def _other_target():
         _other_attacked,
         _other_weights,
         _other_target,
+        _other_weight_of_a_flow,
         lambda: (dict(zip(DEFENSES, reversed(DEFENSES.values()))), _sets()),
         lambda: ({**DEFENSES, "third": DEFENSES["none"]}, _sets()),
         lambda: (DEFENSES, _sets()._replace(adaptive_images=3)),

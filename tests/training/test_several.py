@@ -170,7 +170,7 @@ def test_the_ensemble_that_is_described_is_that_of_the_runs(story):
     """Each of which is its target behind a denoiser of its own."""
     assert story.models == story.run_dir / "models.json"
     line_up = read_line_up(story.models)
-    assert line_up.flows == tuple(((f"feature_{name}",), (name,)) for name in TARGETS)
+    assert line_up.flows == tuple(((f"feature_{name}",), (name,), None) for name in TARGETS)
     images = load_fashion_mnist().test.images[:3]
     defenses = [load_defense(story.run_dir / name) for name in TARGETS]
     assert [defense.target.name for defense in defenses] == list(TARGETS)
