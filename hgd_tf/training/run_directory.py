@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Union
 
@@ -24,6 +25,8 @@ RESULTS_CSV = "results.csv"
 def open_run(path: Union[str, Path], config: TrainConfig, overwrite: bool = False) -> Path:
     """Makes the folder, or opens that of an interrupted run of the same configuration.
 
+    Where that one had another number of threads, it warns: weights depend on it.
+
     Raises:
       RunError: it holds a finished run, one of another configuration, or something else; nothing is touched then.
     """
@@ -35,6 +38,8 @@ def open_run(path: Union[str, Path], config: TrainConfig, overwrite: bool = Fals
         write_json(path / CONFIG_FILE, {**config.to_json(), **surroundings})
     elif is_finished(path):
         raise RunError(f"{path} holds a finished run: see {path / RESULTS_CSV}, or use --overwrite to run it again")
+    else:
+        _warn_of_threads(path)
     return path
 
 
@@ -54,6 +59,15 @@ def holds_run(path: Path, config: TrainConfig) -> bool:
             f"{path} holds a run of another configuration ({difference}); choose another --run_dir or --overwrite"
         )
     return True
+
+
+def _warn_of_threads(path: Path) -> None:
+    before, now = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8")).get("threads"), thread_count()
+    if before not in (None, now):  # earlier runs do not say it
+        warnings.warn(
+            f"{path} was begun on {before} threads and goes on with {now}: other weights than without the interruption",
+            stacklevel=3,
+        )
 
 
 def is_finished(path: Path) -> bool:

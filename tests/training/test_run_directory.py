@@ -107,6 +107,16 @@ def test_the_same_configuration_opens_an_interrupted_run_as_it_is(tmp_path):
     assert contents(run) == before
 
 
+def test_an_interrupted_run_that_goes_on_with_other_threads_says_so(tmp_path, monkeypatch, recwarn):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    run = open_run(tmp_path / "run", CONFIG)
+    open_run(run, CONFIG)
+    assert not recwarn.list
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
+    with pytest.warns(UserWarning, match=r"run was begun on 3 threads and goes on with 2"):
+        open_run(run, CONFIG)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
