@@ -49,12 +49,13 @@ from hgd_tf import cli
 from hgd_tf.attacks import TRAINING_RECIPES
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.denoisers import DENOISERS, PRECISIONS
+from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.guidance import GUIDANCES
 from hgd_tf.networks_flag import networks_from_flags
 from hgd_tf.strategy import STRATEGIES
 from hgd_tf.targets import TARGETS
 from hgd_tf.targets.answers import OUTPUTS
-from hgd_tf.training import OPTIMIZERS, ExperimentConfig, TrainConfig
+from hgd_tf.training import OPTIMIZERS, TrainConfig
 from hgd_tf.training.several import train_and_test, train_each
 from hgd_tf.tuple_flags import define_sizes, define_transports
 

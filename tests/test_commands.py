@@ -15,10 +15,11 @@ from warm_commands import run_warm
 from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS
 from hgd_tf.defenses import Defense, save_defense
 from hgd_tf.denoisers import dunet, median
+from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.files import write_json
 from hgd_tf.guidance import GUIDANCES
 from hgd_tf.targets import load_target
-from hgd_tf.training import ExperimentConfig, TrainConfig
+from hgd_tf.training import TrainConfig
 from hgd_tf.training.run_directory import RESULTS_JSON, open_run
 
 SEVERAL = [flag for flag in SMALL if not flag.startswith("--target=")]  # of targets

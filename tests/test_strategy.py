@@ -25,7 +25,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from hgd_tf.errors import HgdError
-from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
+from hgd_tf.experiment import ExperimentConfig
+from hgd_tf.training import TrainConfig, train_denoiser
 from hgd_tf.strategy import make_strategy
 
 # One convolution a block instead of two or three: the same network otherwise, compiled in a third of the time.

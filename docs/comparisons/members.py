@@ -27,9 +27,9 @@ from tqdm import tqdm
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.evaluation.described_table import read_table
 from hgd_tf.evaluation.evaluate import craft_test_sets
+from hgd_tf.experiment import ExperimentConfig
+from hgd_tf.experiment.loading import COMPETITION_SIDE, load_experiment
 from hgd_tf.files import write_json
-from hgd_tf.training.config import ExperimentConfig
-from hgd_tf.training.experiment import COMPETITION_SIDE, load_experiment
 
 TENTHS = 10
 BATCH = 10

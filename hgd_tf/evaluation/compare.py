@@ -18,8 +18,8 @@ from hgd_tf.errors import RunError
 from hgd_tf.evaluation.columns import Setting
 from hgd_tf.evaluation.evaluate import DefenseResult, craft_test_sets, evaluate_defenses, image_count
 from hgd_tf.evaluation.report import Results, save_results, table
-from hgd_tf.training.config import ExperimentConfig
-from hgd_tf.training.experiment import Experiment, load_experiment, sides_to_test
+from hgd_tf.experiment.config import ExperimentConfig
+from hgd_tf.experiment.loading import Experiment, load_experiment, sides_to_test
 from hgd_tf.training.run_directory import is_finished, read_config
 from hgd_tf.versions import package_versions
 

@@ -26,9 +26,9 @@ from hgd_tf.defenses.ensemble import Ensemble
 from hgd_tf.defenses.line_up import LineUp, described_parts, load_parts, located, read_sections
 from hgd_tf.errors import DataError, RunError, TargetError
 from hgd_tf.evaluation.compare import compare_and_save
+from hgd_tf.experiment.config import ExperimentConfig
+from hgd_tf.experiment.loading import Experiment, load_experiment
 from hgd_tf.targets import TARGETS
-from hgd_tf.training.config import ExperimentConfig
-from hgd_tf.training.experiment import Experiment, load_experiment
 
 SECTIONS = {"experiment": dict, "denoisers": dict, "targets": dict, "rows": dict}
 FOLDERS = ("data_dir", "photographs", "labels", "test_dir")

@@ -13,9 +13,9 @@ from hgd_tf.crafting.seen import joined, set_as_seen
 from hgd_tf.data import LabeledImages, Splits
 from hgd_tf.data.photographs import SIDE_DRAWS
 from hgd_tf.data.transports import DrawnTransport, Transport
+from hgd_tf.experiment.loading import Experiment
 from hgd_tf.guidance import Batch
 from hgd_tf.training.config import TrainConfig
-from hgd_tf.training.experiment import Experiment
 
 
 def drawn_transport(config: TrainConfig) -> DrawnTransport:

@@ -19,13 +19,13 @@ from hgd_tf.defenses import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, check_saving, load_denoiser, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
 from hgd_tf.errors import HgdError, RunError, TargetError
+from hgd_tf.experiment.loading import Experiment, labeled_by, load_experiment
 from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
 from hgd_tf.stack import keras
 from hgd_tf.strategy import make_strategy
 from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.config import TrainConfig
-from hgd_tf.training.experiment import Experiment, labeled_by, load_experiment
 from hgd_tf.training.muon import Muon
 from hgd_tf.training.online import OnlinePairs
 from hgd_tf.training.pairs import drawn_transport, seen_set, training_batches, validation_batches

@@ -17,10 +17,11 @@ from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.denoisers import median
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation.described_table import evaluate_table, read_table
+from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.files import write_json
 from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
-from hgd_tf.training.config import ExperimentConfig, TrainConfig
+from hgd_tf.training import TrainConfig
 from hgd_tf.training.run_directory import RESULTS_JSON, open_run
 
 FIELDS = {"target": "mini_vgg", "members": ["target"], "holdout": "target", "test_images": 20, "adaptive_images": 4}

@@ -26,11 +26,12 @@ from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import compare, evaluate
 from hgd_tf.evaluation.columns import Setting
+from hgd_tf.experiment import ExperimentConfig
+from hgd_tf.experiment.loading import Experiment, load_experiment, sides_to_test
 from hgd_tf.files import write_json
 from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
-from hgd_tf.training.config import ExperimentConfig, TrainConfig
-from hgd_tf.training.experiment import Experiment, load_experiment, sides_to_test
+from hgd_tf.training import TrainConfig
 from hgd_tf.training.run_directory import RESULTS_JSON, open_run
 
 KEYS = ["clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16", "adaptive_eps4", "adaptive_eps16"]

@@ -13,7 +13,8 @@ from hgd_tf.errors import RunError
 from hgd_tf.evaluation.columns import COLUMNS
 from hgd_tf.evaluation.evaluate import DefenseResult
 from hgd_tf.evaluation.report import Results
-from hgd_tf.training import ExperimentConfig, TrainConfig
+from hgd_tf.experiment import ExperimentConfig
+from hgd_tf.training import TrainConfig
 from hgd_tf.training.run_directory import CONFIG_FILE, RESULTS_JSON, is_finished, open_run, read_config
 from hgd_tf.versions import package_versions
 

@@ -19,8 +19,9 @@ from hgd_tf.data.images import write_image
 from hgd_tf.defenses import load_defense
 from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.errors import CheckpointError, RunError, TargetError
+from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.files import write_json
-from hgd_tf.training import ExperimentConfig, TrainConfig, several
+from hgd_tf.training import TrainConfig, several
 from hgd_tf.training.callbacks import TrainingState
 from hgd_tf.training.several import train_each
 

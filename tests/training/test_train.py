@@ -19,12 +19,13 @@ from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import HgdError, RunError
+from hgd_tf.experiment import ExperimentConfig
+from hgd_tf.experiment.loading import load_experiment
 from hgd_tf.guidance import GuidedDenoiser
 from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
-from hgd_tf.training import ExperimentConfig, TrainConfig, train_denoiser
+from hgd_tf.training import TrainConfig, train_denoiser
 from hgd_tf.training.callbacks import TrainingState
-from hgd_tf.training.experiment import load_experiment
 
 pytestmark = pytest.mark.usefixtures("few_convolutions")
 training = sys.modules["hgd_tf.training.train"]

@@ -15,10 +15,11 @@ from hgd_tf.crafting.job import CraftConfig, load_plan
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.data.images import write_image
 from hgd_tf.errors import DataError, TargetError
+from hgd_tf.experiment import ExperimentConfig
+from hgd_tf.experiment.loading import labeled_by, load_experiment
 from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
-from hgd_tf.training import ExperimentConfig, TrainConfig
-from hgd_tf.training.experiment import labeled_by, load_experiment
+from hgd_tf.training import TrainConfig
 
 training = sys.modules["hgd_tf.training.train"]
 COUNT = 20

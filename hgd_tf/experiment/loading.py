@@ -15,8 +15,8 @@ from hgd_tf.crafting import SetCrafter
 from hgd_tf.data import CropShape, LabeledImages, Splits, load_photographs, load_splits
 from hgd_tf.data.splits import UNKNOWN, ClassSplit, drawn_classes
 from hgd_tf.errors import TargetError
+from hgd_tf.experiment.config import ExperimentConfig
 from hgd_tf.targets import TARGETS, Target, load_target
-from hgd_tf.training.config import ExperimentConfig
 
 IMAGENET_CHANNELS = 3
 COMPETITION_SIDE = 299  # of the images of the NIPS 2017 competition

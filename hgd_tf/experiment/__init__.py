@@ -1,0 +1,6 @@
+"""An experiment: its networks, images and seed, described once and opened once."""
+
+from hgd_tf.experiment.config import ExperimentConfig
+from hgd_tf.experiment.loading import Experiment, load_experiment
+
+__all__ = ["Experiment", "ExperimentConfig", "load_experiment"]
