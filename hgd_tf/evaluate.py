@@ -34,7 +34,8 @@ from absl import flags
 
 from hgd_tf import cli
 from hgd_tf.errors import RunError
-from hgd_tf.evaluation import evaluate_runs, evaluate_table
+from hgd_tf.evaluation import evaluate_table
+from hgd_tf.study import evaluate_runs
 from hgd_tf.tuple_flags import define_sizes, define_transports
 
 COMPARISON = "runs/comparison"

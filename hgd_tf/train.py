@@ -53,10 +53,10 @@ from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.guidance import GUIDANCES
 from hgd_tf.networks_flag import networks_from_flags
 from hgd_tf.strategy import STRATEGIES
+from hgd_tf.study import train_and_test, train_each
 from hgd_tf.targets import TARGETS
 from hgd_tf.targets.answers import OUTPUTS
 from hgd_tf.training import OPTIMIZERS, TrainConfig
-from hgd_tf.training.several import train_and_test, train_each
 from hgd_tf.tuple_flags import define_sizes, define_transports
 
 DEFAULTS, EXPERIMENT_DEFAULTS = TrainConfig(ExperimentConfig()), ExperimentConfig()

@@ -18,7 +18,7 @@ from absl import flags
 from hgd_tf import cli
 from hgd_tf.errors import TargetError
 from hgd_tf.targets import shipped_weights, target_spec
-from hgd_tf.targets.training import train_target
+from hgd_tf.training.targets import train_target
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the published Fashion-MNIST files; default: the subset.")
 _OUTPUT = flags.DEFINE_string("output", None, "Weights file to write; default: NAME.weights.h5 in this folder.")

@@ -32,7 +32,7 @@ import sys
 
 from hgd_tf import cli
 from hgd_tf.train import main
-from hgd_tf.training import several
+from hgd_tf.study import several
 
 training = sys.modules["hgd_tf.training.train"]
 load, train = training.load_experiment, several.train_denoiser

@@ -25,7 +25,7 @@ from hgd_tf.quiet import mute_tensorflow
 mute_tensorflow()
 import hgd_tf.competition.attack_folder, hgd_tf.competition.packaging, hgd_tf.competition.runner
 import hgd_tf.crafting.job, hgd_tf.crafting.verify, hgd_tf.evaluation.described_table, hgd_tf.targets.verification
-import hgd_tf.training.several
+import hgd_tf.study
 
 def run(logs, folder, environment, module, arguments):
     for stream in (1, 2):

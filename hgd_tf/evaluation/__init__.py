@@ -1,7 +1,6 @@
 """Evaluation: test sets, threat models, tables."""
 
 from hgd_tf.evaluation.columns import COLUMNS
-from hgd_tf.evaluation.compare import evaluate_run, evaluate_runs
 from hgd_tf.evaluation.described_table import evaluate_table
 from hgd_tf.evaluation.evaluate import DefenseResult, TestSets, evaluate_defense
 from hgd_tf.evaluation.perturbation import gaussian_noise_like, perturbation_levels
@@ -13,8 +12,6 @@ __all__ = [
     "Results",
     "TestSets",
     "evaluate_defense",
-    "evaluate_run",
-    "evaluate_runs",
     "evaluate_table",
     "gaussian_noise_like",
     "perturbation_levels",

@@ -1,4 +1,4 @@
-"""A training run from configuration to table."""
+"""A training run from configuration to the best denoiser."""
 
 from __future__ import annotations
 

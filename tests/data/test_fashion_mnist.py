@@ -11,8 +11,8 @@ import pytest
 
 from hgd_tf.data import LabeledImages, fashion_mnist
 from hgd_tf.data.fashion_mnist import CLASSES, SUBSET_FILE, load_fashion_mnist
-from hgd_tf.data.make_fashion_mnist_subset import balanced_sample, make_subset
 from hgd_tf.errors import DataError
+from hgd_tf.make_fashion_mnist_subset import balanced_sample, make_subset
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 PARTS = {"train": 8_000, "validation": 1_000, "test": 2_000}

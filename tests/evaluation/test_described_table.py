@@ -20,6 +20,7 @@ from hgd_tf.evaluation.described_table import evaluate_table, read_table
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.files import write_json
 from hgd_tf.stack import keras
+from hgd_tf.study import evaluate_runs
 from hgd_tf.targets import load_target
 from hgd_tf.training import TrainConfig
 from hgd_tf.training.run_directory import RESULTS_JSON, open_run
@@ -106,7 +107,7 @@ def workplace(tmp_path_factory) -> Workplace:
     run = open_run(folder / "run", TrainConfig(experiment))
     save_defense(Defense(blurring(), load_target(target, image_size=28)), run)
     write_json(run / RESULTS_JSON, {})
-    evaluation.evaluate_runs([run], folder / "of_runs", folder / "sets")
+    evaluate_runs([run], folder / "of_runs", folder / "sets")
     text = evaluate_table(
         describe(folder, "table.json", **of_tiny_networks(folder)), folder / "of_file", folder / "sets"
     )

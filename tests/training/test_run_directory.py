@@ -14,6 +14,7 @@ from hgd_tf.evaluation.columns import COLUMNS
 from hgd_tf.evaluation.evaluate import DefenseResult
 from hgd_tf.evaluation.report import Results
 from hgd_tf.experiment import ExperimentConfig
+from hgd_tf.study import evaluate_runs, table_of_runs
 from hgd_tf.training import TrainConfig
 from hgd_tf.training.run_directory import CONFIG_FILE, RESULTS_JSON, is_finished, open_run, read_config
 from hgd_tf.versions import package_versions
@@ -153,14 +154,14 @@ def test_a_finished_run_is_refused(tmp_path):
 def test_evaluating_an_interrupted_run_does_not_finish_it(tmp_path, monkeypatch):
     """Refused or not, the run goes on afterwards."""
     run = open_run(tmp_path / "run", CONFIG)
-    monkeypatch.setattr(compare, "load_experiment", lambda *arguments: None)
-    monkeypatch.setattr(compare, "baselines", lambda *arguments: {})
-    monkeypatch.setattr(compare, "trained", lambda *arguments: {})
+    monkeypatch.setattr(table_of_runs, "load_experiment", lambda *arguments: None)
+    monkeypatch.setattr(table_of_runs, "baselines", lambda *arguments: {})
+    monkeypatch.setattr(table_of_runs, "trained", lambda *arguments: {})
     figures = {column.key: 0.5 for column in COLUMNS}
     results = Results(0, "images", "net", 20, 5, {"none": DefenseResult(figures, {}, figures, 0.5)}, 28)
     monkeypatch.setattr(compare, "compare", lambda *arguments: results)
     with contextlib.suppress(RunError):
-        compare.evaluate_runs([run], run, tmp_path / "sets")
+        evaluate_runs([run], run, tmp_path / "sets")
     assert open_run(run, CONFIG) == run
 
 

@@ -1,6 +1,4 @@
-"""Makes of a training run a defense that comes with the package: `load_defense(NAME)`.
-
-    python -m hgd_tf.defenses.ship runs/imagenet_lgd hgd_tf/defenses/shipped/efficientnet_lite0_lgd
+"""Makes of a training run a defense that comes with the package.
 
 The kernels of the denoiser's convolutions are rounded to bfloat16, in which `--precision=bfloat16` computed with them,
 and compressed: 1.7 bytes a parameter instead of 4. Beside it go the run's configuration and learning curve.
@@ -12,17 +10,14 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import tensorflow as tf
 
-from hgd_tf import cli
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, load_defense, save_defense
-from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
 from hgd_tf.stack import keras
 from hgd_tf.training.run_directory import CONFIG_FILE, LOG_FILE
@@ -93,15 +88,3 @@ def _compressed(content: bytes) -> bytes:
         plain.visititems(copy)
         compressed.attrs.update(plain.attrs)
     return result.getvalue()
-
-
-def main(arguments: Sequence[str]) -> None:
-    if len(arguments) != 2:
-        raise RunError(f"expected the folders of a run and of the shipped defense, received {len(arguments)} arguments")
-    run_dir, directory = map(Path, arguments)
-    ship(run_dir, directory)
-    print(f"{directory / DENOISER_FILE}: {(directory / DENOISER_FILE).stat().st_size / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    cli.run(main, allow_arguments=True)

@@ -21,9 +21,10 @@ from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.errors import CheckpointError, RunError, TargetError
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.files import write_json
-from hgd_tf.training import TrainConfig, several
+from hgd_tf.study import several
+from hgd_tf.study.several import train_each
+from hgd_tf.training import TrainConfig
 from hgd_tf.training.callbacks import TrainingState
-from hgd_tf.training.several import train_each
 
 pytestmark = pytest.mark.usefixtures("few_convolutions")
 TARGETS = ("mini_inception", "mini_vgg")

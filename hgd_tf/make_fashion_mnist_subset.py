@@ -1,6 +1,6 @@
 """Writes the embedded subset of Fashion-MNIST from the published files.
 
-    python -m hgd_tf.data.make_fashion_mnist_subset --data_dir=/usr/share/datasets/fashion-mnist
+    python -m hgd_tf.make_fashion_mnist_subset --data_dir=/usr/share/datasets/fashion-mnist
 
 The folder is where Debian's package dataset-fashion-mnist puts them. Of each part the same number of every class is
 drawn, in random order, from a fixed seed: 8,000 training, 1,000 validation and 2,000 test images.
