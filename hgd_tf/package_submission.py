@@ -13,10 +13,10 @@ from __future__ import annotations
 from absl import flags, logging
 
 from hgd_tf import cli
-from hgd_tf.competition.packaging import Package, package
-from hgd_tf.competition.validation import BATCH_IMAGES, TIME_LIMIT, Check, validate
 from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.errors import DataError
+from hgd_tf.submissions.packaging import Package, package
+from hgd_tf.submissions.validation import BATCH_IMAGES, TIME_LIMIT, Check, validate
 
 flags.declare_key_flag("checkpoint_dir")
 _MODELS = flags.DEFINE_string("models", None, "Description of the ensemble to pack, such as submission/models.json.")

@@ -28,10 +28,10 @@ from typing import Any
 from absl import flags
 
 from hgd_tf import cli
-from hgd_tf.competition.jobs import NOTHING, RERUNS
-from hgd_tf.competition.page import write_page
-from hgd_tf.competition.reports import format_table, make_report, write_organizers_files, write_scores
-from hgd_tf.competition.tournament import TournamentConfig, play
+from hgd_tf.tournaments.jobs import NOTHING, RERUNS
+from hgd_tf.tournaments.page import write_page
+from hgd_tf.tournaments.reports import format_table, make_report, write_organizers_files, write_scores
+from hgd_tf.tournaments.tournament import TournamentConfig, play
 
 DEFAULTS = TournamentConfig._field_defaults
 

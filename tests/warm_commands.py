@@ -23,7 +23,7 @@ import json, os, runpy, sys, traceback
 from hgd_tf.quiet import mute_tensorflow
 
 mute_tensorflow()
-import hgd_tf.competition.attack_folder, hgd_tf.competition.packaging, hgd_tf.competition.runner
+import hgd_tf.competition.attack_folder, hgd_tf.submissions.packaging, hgd_tf.competition.runner
 import hgd_tf.crafting.job, hgd_tf.crafting.verify, hgd_tf.evaluation.described_table, hgd_tf.targets.verification
 import hgd_tf.study
 

@@ -1,1 +1,1 @@
-"""The NIPS 2017 competition: its formats, its attacks' directories, running and packing a defence, a tournament."""
+"""The NIPS 2017 competition: its formats, its entries, and single runs of an attack or a defence."""

@@ -11,8 +11,7 @@ from typing import Optional
 import numpy as np
 from tqdm import tqdm
 
-from hgd_tf.competition.attacked_dataset import COLUMNS
-from hgd_tf.competition.files import LABELS
+from hgd_tf.competition.files import DATASET_COLUMNS, LABELS
 from hgd_tf.data.images import write_image
 from hgd_tf.data.opening import open_images, tell_left_out
 from hgd_tf.data.sources import Source
@@ -55,7 +54,7 @@ def make_dataset(data_dir: str, labels: Optional[str], output_dir: str, count: i
         replacing(Path(output_dir) / TABLE_FILE) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as table,
     ):
-        csv.writer(table).writerows([COLUMNS, *rows])
+        csv.writer(table).writerows([DATASET_COLUMNS, *rows])
 
 
 def _name(source: Source, number: int) -> str:

@@ -9,9 +9,10 @@ from hgd_tf.data.label_tables import LABELS, to_class
 from hgd_tf.data.tables import read_rows
 from hgd_tf.errors import DataError
 
-__all__ = ["LABELS", "TARGET_CLASSES_FILE", "target_classes", "to_class"]
+__all__ = ["DATASET_COLUMNS", "LABELS", "TARGET_CLASSES_FILE", "target_classes", "to_class"]
 
 TARGET_CLASSES_FILE = "target_class.csv"
+DATASET_COLUMNS = ("ImageId", "TrueLabel", "TargetClass")
 
 
 def target_classes(input_dir: Union[str, Path]) -> dict[str, int]:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hgd_tf.competition.attacked_dataset import load_dataset
 from hgd_tf.competition.dataset_writer import make_dataset
 from hgd_tf.errors import DataError
+from hgd_tf.tournaments.attacked_dataset import load_dataset
 
 
 @pytest.fixture
@@ -60,10 +60,12 @@ def test_too_few_images_and_equal_names_are_refused(photographs, tmp_path):
 
 
 def test_the_command_says_where_it_is(photographs, tmp_path):
-    command = [sys.executable, "-m", "hgd_tf.competition.make_dataset", f"--data_dir={photographs}", "--images=2"]
+    command = [sys.executable, "-m", "hgd_tf.make_dataset", f"--data_dir={photographs}", "--images=2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (
         0, "2 images are in runs/dataset/images, their table is dataset.csv beside it\n",
     )  # fmt: skip
-    failed = subprocess.run([*command, "--data_dir=absent"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert failed.returncode == 1 and re.fullmatch("error: no such folder of images: absent\n", failed.stderr)
+    former = [sys.executable, "-m", "hgd_tf.competition.make_dataset", "--data_dir=absent"]
+    failed = subprocess.run(former, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 1
+    assert re.fullmatch(".* is now called .*\nerror: no such folder of images: absent\n", failed.stderr)

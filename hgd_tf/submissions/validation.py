@@ -15,9 +15,9 @@ from hgd_tf.competition.files import LABELS, TARGET_CLASSES_FILE
 from hgd_tf.competition.isolation import run_isolated
 from hgd_tf.competition.outputs import collect_images, collect_labels
 from hgd_tf.competition.runner import TIME_LIMIT
-from hgd_tf.competition.unpacking import kind_of, submission_root, unpack
 from hgd_tf.data.images import decode_image, write_image
 from hgd_tf.errors import DataError
+from hgd_tf.submissions.unpacking import kind_of, submission_root, unpack
 
 MOST_ZIPPED_BYTES, MOST_UNPACKED_BYTES = 8 * 2**30, 16 * 2**30
 BATCH_IMAGES, IMAGE_SIZE, CHANNELS = 100, 299, 3

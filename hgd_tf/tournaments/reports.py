@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 
 from hgd_tf.competition.entries import ATTACK, DEFENSE, TARGETED_ATTACK
-from hgd_tf.competition.scoring import (
+from hgd_tf.files import replacing, write_json
+from hgd_tf.tournaments.scoring import (
     NO_LABEL,
     AttackScore,
     Classifications,
@@ -19,8 +20,7 @@ from hgd_tf.competition.scoring import (
     defense_scores,
     seconds_for,
 )
-from hgd_tf.competition.tournament import Problem, Standing, TournamentConfig
-from hgd_tf.files import replacing, write_json
+from hgd_tf.tournaments.tournament import Problem, Standing, TournamentConfig
 from hgd_tf.versions import package_versions
 
 TIMED_IMAGES = 100

@@ -12,14 +12,14 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from hgd_tf.competition.attacked_dataset import Dataset, DatasetImage, load_dataset
 from hgd_tf.competition.checksums import Watch, files_below
 from hgd_tf.competition.entries import ATTACK, DEFENSE, TARGETED_ATTACK, Entry, load_entries
-from hgd_tf.competition.jobs import IMAGES_FOLDER, LOG_FILE, Input, Job, JobResult, JobRunner
 from hgd_tf.competition.outputs import without_ending
 from hgd_tf.competition.runner import TIME_LIMIT
-from hgd_tf.competition.scoring import NO_LABEL, Classifications
 from hgd_tf.errors import DataError, RunError
+from hgd_tf.tournaments.attacked_dataset import Dataset, DatasetImage, load_dataset
+from hgd_tf.tournaments.jobs import IMAGES_FOLDER, LOG_FILE, Input, Job, JobResult, JobRunner
+from hgd_tf.tournaments.scoring import NO_LABEL, Classifications
 
 RESULTS_FOLDER, WORK_FOLDER, LOCK_FILE = "results", "work", ".lock"
 

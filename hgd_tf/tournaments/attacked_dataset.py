@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import NamedTuple, Union
 
 from hgd_tf.competition.checksums import checksum
-from hgd_tf.competition.files import LABELS, to_class
+from hgd_tf.competition.files import DATASET_COLUMNS, LABELS, to_class
 from hgd_tf.data.images import decode_image
 from hgd_tf.data.listing import visible_files
 from hgd_tf.data.tables import Table
 from hgd_tf.errors import DataError
 
 ENDING = ".png"
-COLUMNS = ("ImageId", "TrueLabel", "TargetClass")
 
 
 class DatasetImage(NamedTuple):
@@ -61,6 +60,6 @@ def load_dataset(images_dir: Union[str, Path], table: Union[str, Path]) -> Datas
 def _labels(table: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     if not table.is_file():
         raise DataError(f"no such table of labels: {table}")
-    for where, (image_id, *labels) in Table(table).rows(*COLUMNS):
+    for where, (image_id, *labels) in Table(table).rows(*DATASET_COLUMNS):
         true_label, target_class = (to_class(label, where) + LABELS.start for label in labels)
         yield image_id, (true_label, target_class)

@@ -13,8 +13,8 @@ from typing import Optional
 import pytest
 from PIL import Image
 
-from hgd_tf.competition import validation
-from hgd_tf.competition.validation import Check, validate
+from hgd_tf.submissions import validation
+from hgd_tf.submissions.validation import Check, validate
 
 SCRIPTS = {
     "attack": 'cp "$1"/*.png "$2"; test "$3" = 16',

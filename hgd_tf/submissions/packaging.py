@@ -17,17 +17,17 @@ import tensorflow as tf
 from hgd_tf.competition import runner
 from hgd_tf.competition.entries import DEFENSE, METADATA_FILE, metadata_json
 from hgd_tf.competition.files import LABELS
-from hgd_tf.competition.validation import (
+from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.defenses.exporting import PIXELS, export, folder_size
+from hgd_tf.errors import RunError
+from hgd_tf.files import replacing, write_json
+from hgd_tf.submissions.validation import (
     BATCH_IMAGES,
     CHANNELS,
     IMAGE_SIZE,
     MOST_UNPACKED_BYTES,
     MOST_ZIPPED_BYTES,
 )
-from hgd_tf.defenses.ensemble import Ensemble, Flow
-from hgd_tf.defenses.exporting import PIXELS, export, folder_size
-from hgd_tf.errors import RunError
-from hgd_tf.files import replacing, write_json
 
 ENTRY_POINT, RUNNER_FILE, MODELS_FOLDER = "run_defense.sh", "runner.py", "models"
 TIMED_IMAGES = 2

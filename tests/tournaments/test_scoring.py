@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hgd_tf.competition.scoring import (
+from hgd_tf.tournaments.scoring import (
     AttackScore,
     Classifications,
     DefenseScore,

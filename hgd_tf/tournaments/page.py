@@ -9,9 +9,9 @@ from typing import Optional
 from urllib.parse import quote
 
 from hgd_tf.competition.entries import DEFENSE
-from hgd_tf.competition.reports import Report, decimal, percent
-from hgd_tf.competition.scoring import AttackScore
 from hgd_tf.files import replacing
+from hgd_tf.tournaments.reports import Report, decimal, percent
+from hgd_tf.tournaments.scoring import AttackScore
 
 PAGE_FILE = "index.html"
 TITLE = "Tournament of attacks and defenses"

@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 from warm_commands import run_warm
 
-from hgd_tf.competition import packaging, runner
-from hgd_tf.competition.packaging import Package, package
-from hgd_tf.competition.unpacking import unpack
-from hgd_tf.competition.validation import validate
+from hgd_tf.competition import runner
 from hgd_tf.data.images import read_image, write_image
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.errors import RunError
 from hgd_tf.stack import keras
+from hgd_tf.submissions import packaging
+from hgd_tf.submissions.packaging import Package, package
+from hgd_tf.submissions.unpacking import unpack
+from hgd_tf.submissions.validation import validate
 from hgd_tf.targets import Target, load_target
 
 layers = keras.layers

@@ -23,11 +23,11 @@ from heed_sigint import HEED_SIGINT
 from PIL import Image
 
 from hgd_tf.competition.outputs import clip_to_ball, collect_labels
-from hgd_tf.competition.page import render
-from hgd_tf.competition.reports import Report, make_report, write_organizers_files, write_scores
 from hgd_tf.competition.runner import admitted_bytes
-from hgd_tf.competition.tournament import TournamentConfig, play
 from hgd_tf.errors import DataError, RunError
+from hgd_tf.tournaments.page import render
+from hgd_tf.tournaments.reports import Report, make_report, write_organizers_files, write_scores
+from hgd_tf.tournaments.tournament import TournamentConfig, play
 
 IMAGES = 6
 NAMES = [f"img{number}.png" for number in range(IMAGES)]
