@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: each computes in one thread
@@ -18,3 +19,15 @@ def few_convolutions():
 
     with small_set.few_convolutions():
         yield
+
+
+def _relative_error(actual, expected) -> float:
+    """Largest difference over the largest value."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture(scope="session")
+def relative_error():
+    return _relative_error

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Callable
 
+from hgd_tf.architectures import efficientnet_lite, slim, slim_resnet, torch_resnet
+from hgd_tf.architectures.inception_resnet_v2 import inception_resnet_v2
+from hgd_tf.architectures.inception_v3 import inception_v3
+from hgd_tf.architectures.inception_v4 import inception_v4
+from hgd_tf.architectures.outputs import IMAGENET_CLASSES, RGB
 from hgd_tf.checkpoints.names import SLIM, TORCH
 from hgd_tf.stack import keras
-from hgd_tf.targets import efficientnet_lite, slim, slim_resnet, torch_resnet
-from hgd_tf.targets.inception_resnet_v2 import inception_resnet_v2
-from hgd_tf.targets.inception_v3 import inception_v3
-from hgd_tf.targets.inception_v4 import inception_v4
-from hgd_tf.targets.outputs import IMAGENET_CLASSES, RGB
 from hgd_tf.targets.spec import Published, TargetSpec
 
 SLIM_URL = "http://download.tensorflow.org/models/"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable
 
+from hgd_tf.architectures import mini
 from hgd_tf.data import fashion_mnist
 from hgd_tf.errors import TargetError
 from hgd_tf.stack import keras
-from hgd_tf.targets import mini
 from hgd_tf.targets.imagenet import IMAGENET_TARGETS
 from hgd_tf.targets.spec import TargetSpec
 

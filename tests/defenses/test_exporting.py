@@ -17,6 +17,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image
 from small_set import few_convolutions
 
+from hgd_tf.architectures.convolution import InputGradientConv2D
 from hgd_tf.data.images import decode_image
 from hgd_tf.defenses import Defense, exporting
 from hgd_tf.defenses.ensemble import Ensemble, Flow, as_ensemble
@@ -25,7 +26,6 @@ from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError, TargetError
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target, resize_to
-from hgd_tf.targets.convolution import InputGradientConv2D
 from hgd_tf.targets.freezing import frozen_copy, inference_copy
 
 layers = keras.layers

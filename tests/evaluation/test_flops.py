@@ -7,12 +7,12 @@ import time
 import pytest
 import tensorflow as tf
 
+from hgd_tf.architectures.convolution import InputGradientConv2D, InputGradientDepthwiseConv2D
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.denoisers import dunet, gaussian, median
 from hgd_tf.evaluation.flops import float_operations, gflop_per_image
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target
-from hgd_tf.targets.convolution import InputGradientConv2D, InputGradientDepthwiseConv2D
 from hgd_tf.targets.freezing import frozen_copy
 from hgd_tf.targets.loading import build_target
 

@@ -31,15 +31,3 @@ def _randomize(network: keras.Model, seed: int = 0) -> keras.Model:
 @pytest.fixture(scope="session")
 def randomize():
     return _randomize
-
-
-def _relative_error(actual, expected) -> float:
-    """Largest difference over the largest value."""
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    assert actual.shape == expected.shape
-    return float(np.abs(actual - expected).max() / np.abs(expected).max())
-
-
-@pytest.fixture(scope="session")
-def relative_error():
-    return _relative_error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from hgd_tf.normalization import INCEPTION
-from hgd_tf.stack import keras
-from hgd_tf.targets.outputs import responses, rgb_images
-from hgd_tf.targets.slim import (
+from hgd_tf.architectures.outputs import responses, rgb_images
+from hgd_tf.architectures.slim import (
     NATIVE_SIZE,
     REDUCE,
     branch,
@@ -17,6 +15,8 @@ from hgd_tf.targets.slim import (
     max_pool,
     pool_branch,
 )
+from hgd_tf.normalization import INCEPTION
+from hgd_tf.stack import keras
 
 
 def inception_v3(image_size: int = NATIVE_SIZE) -> keras.Model:

@@ -8,8 +8,8 @@ from typing import Union
 
 import tensorflow as tf
 
+from hgd_tf.architectures.outputs import IMAGENET_CLASSES
 from hgd_tf.stack import keras
-from hgd_tf.targets.outputs import IMAGENET_CLASSES
 
 layers = keras.layers
 

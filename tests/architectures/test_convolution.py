@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hgd_tf.stack import keras
-from hgd_tf.targets.convolution import (
+from hgd_tf.architectures.convolution import (
     InputGradientConv2D,
     InputGradientDepthwiseConv2D,
     convolution,
     frozen_depthwise,
 )
-from hgd_tf.targets.residual import ScaledAdd
+from hgd_tf.architectures.residual import ScaledAdd
+from hgd_tf.stack import keras
 
 pytestmark = pytest.mark.numerics
 

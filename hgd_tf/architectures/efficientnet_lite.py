@@ -10,9 +10,9 @@ import functools
 import math
 from typing import NamedTuple
 
+from hgd_tf.architectures.outputs import IMAGENET_CLASSES, responses, rgb_images
 from hgd_tf.normalization import LITE
 from hgd_tf.stack import keras
-from hgd_tf.targets.outputs import IMAGENET_CLASSES, responses, rgb_images
 
 layers = keras.layers
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+from hgd_tf.architectures.convolution import InputGradientConv2D
+from hgd_tf.architectures.outputs import IMAGENET_CLASSES, responses, rgb_images
 from hgd_tf.normalization import TORCH
 from hgd_tf.stack import keras
-from hgd_tf.targets.convolution import InputGradientConv2D
-from hgd_tf.targets.outputs import IMAGENET_CLASSES, responses, rgb_images
 
 layers = keras.layers
 

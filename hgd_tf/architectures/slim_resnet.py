@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 from typing import Callable
 
+from hgd_tf.architectures.outputs import IMAGENET_CLASSES, responses, rgb_images
 from hgd_tf.normalization import INCEPTION, VGG
 from hgd_tf.stack import keras
-from hgd_tf.targets.outputs import IMAGENET_CLASSES, responses, rgb_images
 
 layers = keras.layers
 

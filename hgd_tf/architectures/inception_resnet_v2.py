@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from hgd_tf.normalization import INCEPTION
-from hgd_tf.stack import keras
-from hgd_tf.targets.outputs import responses, rgb_images
-from hgd_tf.targets.residual import ScaledAdd
-from hgd_tf.targets.slim import (
+from hgd_tf.architectures.outputs import responses, rgb_images
+from hgd_tf.architectures.residual import ScaledAdd
+from hgd_tf.architectures.slim import (
     NATIVE_SIZE,
     REDUCE,
     branch,
@@ -17,6 +15,8 @@ from hgd_tf.targets.slim import (
     max_pool,
     pool_branch,
 )
+from hgd_tf.normalization import INCEPTION
+from hgd_tf.stack import keras
 
 BLOCK35 = (
     (("Conv2d_1x1", 32),),

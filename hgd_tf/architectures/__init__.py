@@ -1,0 +1,1 @@
+"""Networks' definitions, without weights: one file an architecture family, and the layers that Keras lacks."""
