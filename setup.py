@@ -1,9 +1,12 @@
 """Packaging; tool configuration is in pyproject.toml."""
 
 import re
+import runpy
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "hgd_tf/__init__.py").read_text(encoding="utf-8"), re.M)[1]
@@ -11,15 +14,34 @@ VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "hgd_tf/__init__.py").read
 # The two stacks of hgd_tf/stack.py.
 FIRST_STACK, SECOND_STACK = "python_version < '3.12'", "python_version >= '3.12'"
 
+BUNDLED = runpy.run_path(str(HERE / "hgd_tf/bundled.py"))
+
+
+class BuildWithBundledFiles(build_py):
+    """An installed package has copies of files that stand at the root; an editable one finds them there."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        for path in (path for pattern in BUNDLED["PATTERNS"] for path in HERE.glob(pattern)):
+            copy = Path(self.build_lib, "hgd_tf", BUNDLED["COPIES"], path.relative_to(HERE))
+            self.mkpath(str(copy.parent))
+            shutil.copyfile(path, copy)
+
+
 setup(
     name="hgd-tf",
     version=VERSION,
     description="The high-level representation guided denoiser, a defence against adversarial attacks, in TensorFlow",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license="Apache-2.0 AND CC-BY-2.0 AND MIT",
+    license_files=["LICENSE", "LICENSES.md", "hgd_tf/data/LICENSE.fashion-mnist"],
+    cmdclass={"build_py": BuildWithBundledFiles},
     packages=find_packages(include=["hgd_tf", "hgd_tf.*"]),
     package_data={
+        "hgd_tf": ["py.typed"],
         "hgd_tf.data": ["*.npz", "*.md", "*.txt", "LICENSE*", "sample_images/*"],
         "hgd_tf.defenses": ["shipped/*/*"],
         "hgd_tf.targets": ["weights/*"],

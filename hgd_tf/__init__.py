@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hgd_tf.denoisers import dae, dunet, gaussian, load_official_denoiser, median
     from hgd_tf.targets import Target, load_target
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if sys.argv[:1] == ["-m"]:  # `python -m hgd_tf.<command>` is starting
     mute_tensorflow()

@@ -14,6 +14,7 @@ from absl import logging as absl_logging
 
 from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE
 from hgd_tf.errors import HgdError
+from hgd_tf.flag_files import expanded
 
 _CHECKPOINT_DIR = flags.DEFINE_string(
     "checkpoint_dir",
@@ -66,8 +67,8 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
-    except (flags.Error, OSError) as error:
+        return flags.FLAGS([argv[0], *expanded(argv[1:])])
+    except (flags.Error, HgdError, OSError) as error:
         sys.exit(_fail(str(error)))
 
 

@@ -81,7 +81,8 @@ MISTAKES = {
     "no members": Mistake("train", [*SMALL, "--members="], r"members.*at least one"),
     "layer of a named target": Mistake("train", [*SMALL, "--feature_layer=top"], r"feature_layer"),
     "positional argument": Mistake("train", [*SMALL, "lgd.flags"], r"unexpected argument 'lgd\.flags'"),
-    "missing flagfile": Mistake("train", ["--flagfile=absent.flags"], r"absent\.flags"),
+    "missing flagfile": Mistake("train", ["--flagfile=absent.flags"], r"absent\.flags; the package has .*lgd\.flags"),
+    "folder as flagfile": Mistake("train", ["--flagfile=empty"], r"a flag file, received a folder: empty"),
     "other configuration": Mistake(
         "train", [*SMALL, "--run_dir=run0", "--width=0.5"], r"width was 0\.015625, now 0\.5"
     ),

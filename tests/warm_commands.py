@@ -61,10 +61,17 @@ class Outcome(NamedTuple):
 
 
 def run_warm(
-    folder: Path, module: str, arguments: Sequence[str], environment: Optional[Mapping[str, str]] = None
+    folder: Path,
+    module: str,
+    arguments: Sequence[str],
+    environment: Optional[Mapping[str, str]] = None,
+    installed: Optional[Path] = None,
 ) -> Outcome:
-    """Runs `python -m MODULE` in a folder; environment variables are added to this process's."""
-    server, logs = _server()
+    """Runs `python -m MODULE` in a folder; environment variables are added to this process's.
+
+    `installed`: a folder with another package than that of this process.
+    """
+    server, logs = _server(installed)
     job = [str(logs), str(folder), dict(environment or {}), module, list(map(str, arguments))]
     print(json.dumps(job), file=server.stdin, flush=True)
     status = int(server.stdout.readline())
@@ -72,11 +79,18 @@ def run_warm(
 
 
 @functools.cache
-def _server() -> tuple[subprocess.Popen, Path]:
+def _server(installed: Optional[Path]) -> tuple[subprocess.Popen, Path]:
     logs = tempfile.TemporaryDirectory()
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    if installed:
+        environment["PYTHONPATH"] = str(installed)
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SERVER],
+        cwd=installed,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     atexit.register(_stop, server, logs)
     return server, Path(logs.name)

@@ -21,7 +21,7 @@ try:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 except ImportError:
-    raise HgdError("Apache Beam is not installed: pip install -e '.[beam]'") from None
+    raise HgdError("Apache Beam is not installed: pip install 'hgd-tf[beam]'") from None
 
 
 class _CraftShards(beam.DoFn):

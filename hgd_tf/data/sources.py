@@ -175,7 +175,7 @@ class TfdsSource(EncodedSource):
         try:
             import tensorflow_datasets as tfds
         except ImportError:
-            raise DataError("TensorFlow Datasets is not installed: pip install -e '.[tfds]'") from None
+            raise DataError("TensorFlow Datasets is not installed: pip install 'hgd-tf[tfds]'") from None
         try:
             self._builder = tfds.builder(name, data_dir=data_dir)
             self._builder.download_and_prepare()

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Union
 
+from hgd_tf.bundled import bundled
 from hgd_tf.checkpoints.locate import checkpoint_directory
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.saving import load_denoiser
@@ -134,9 +135,13 @@ def title(denoisers: tuple[str, ...], targets: tuple[str, ...]) -> str:
 def read_line_up(path: Union[str, Path]) -> LineUp:
     """Reads an ensemble's description; see the head of this file.
 
+    Args:
+      path: of the file; where nothing is, `submission/models.json`, `members.json` and `paper.json` are the package's.
+
     Raises:
       RunError: the file is missing or malformed, or a flow names what it does not describe.
     """
+    path = bundled(path)
     content = read_sections(path, SECTIONS, "an ensemble")
     return described_parts(path, content).line_up(content["flows"])
 

@@ -220,5 +220,5 @@ def test_a_tfds_split_is_read_by_number(dataset):
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(DataError, match=r"pip install -e '\.\[tfds\]'"):
+    with pytest.raises(DataError, match=r"pip install 'hgd-tf\[tfds\]'"):
         TfdsSource("mnist", "test", 28)

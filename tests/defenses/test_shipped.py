@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from small_set import few_convolutions
 from hgd_tf.attacks import METHODS, SignGradientAttack
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.data.labeled_files import labeled_files
-from hgd_tf.data.sample_images import FOLDER as SAMPLES
 from hgd_tf.data.sources import FileSource
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.defenses.saving import SHIPPED, shipped_defenses
@@ -147,16 +144,3 @@ def assert_wins_back(defense: Defense, clean: np.ndarray, labels: np.ndarray, ep
     print(f"undefended {before}, defended {after}")
     assert after["attacked"] >= before["attacked"] + GAIN
     assert after["clean"] >= before["clean"] - 0.1
-
-
-@pytest.mark.slow
-def test_an_installed_package_holds_the_defences_and_the_sample_images(tmp_path):
-    """A wheel holds its files."""
-    wheels = tmp_path / "wheels"
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), "."]
-    subprocess.run(command, cwd=Path(__file__).parents[2], check=True)
-    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
-        for name in shipped_defenses():
-            assert f"hgd_tf/defenses/shipped/{name}/denoiser.keras" in wheel.namelist()
-        for path in SAMPLES.iterdir():
-            assert f"hgd_tf/data/sample_images/{path.name}" in wheel.namelist()
