@@ -31,18 +31,19 @@ guarded = hgd_tf.guard(classifier, "mini_inception_lgd", input_range=(0, 1))  # 
 guarded.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
 
 
-def attacked(model):
-    """The images moved by one step that increases a model's loss; of a guarded one, through its denoiser."""
+def attacked(model, method):
+    """The images moved so that a model's loss increases; of a guarded one, through its denoiser."""
     target = hgd_tf.load_target(model, image_size=28, input_range=(0, 1))
-    return hgd_tf.SignGradientAttack([target], label="true")(images, EPSILON, hgd_tf.fgsm(), labels)
+    return hgd_tf.SignGradientAttack([target], label="true")(images, EPSILON, method, labels)
 
 
-oblivious, adaptive = attacked(classifier), attacked(guarded)
+oblivious = attacked(classifier, hgd_tf.fgsm())
+adaptive = attacked(guarded, hgd_tf.projected_gradient_descent(10, 1 / 4))  # 10 steps of epsilon / 4
 for title, model, pixels in (
     ("clean, no defence", classifier, images),
     ("clean, guarded", guarded, images),
-    ("attacked, no defence", classifier, oblivious),
-    ("attacked, guarded (oblivious: the attack knows the classifier, not the denoiser)", guarded, oblivious),
-    ("attacked, guarded (adaptive: the attack knows both, and gets through)", guarded, adaptive),
+    ("FGSM, no defence", classifier, oblivious),
+    ("FGSM, guarded (oblivious: the attack knows the classifier, not the denoiser)", guarded, oblivious),
+    ("PGD, guarded (adaptive: the attack knows both, and breaks the defence)", guarded, adaptive),
 ):
     print(f"{100 * model.evaluate(pixels / 255, labels, verbose=0)[1]:5.1f} %  {title}")

@@ -11,10 +11,12 @@ import hgd_tf.denoisers  # noqa: F401  registers the layers that a description n
 from hgd_tf.stack import import_keras_3, keras
 
 keras_3 = import_keras_3()
+Model: Any = keras_3.Model
+Layer: Any = keras_3.layers.Layer
 
 
 @keras_3.saving.register_keras_serializable("hgd_tf")
-class GuardedClassifier(keras_3.Model):
+class GuardedClassifier(Model):
     """As `guarding.GuardedClassifier`; Keras 3.15 imports no module that a file names, and says so."""
 
 
@@ -22,7 +24,7 @@ keras_3.saving.get_custom_objects()[GuardedClassifier.__name__] = GuardedClassif
 
 
 @keras_3.saving.register_keras_serializable("hgd_tf")
-class Keras2Layer(keras_3.layers.Layer):
+class Keras2Layer(Layer):
     """A Keras 2 model, always in inference mode; the layer's weights are its variables, never trained.
 
     Args:
