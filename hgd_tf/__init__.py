@@ -23,8 +23,9 @@ if TYPE_CHECKING:
         projected_gradient_descent,
         sign_noise,
     )
-    from hgd_tf.data import load_samples
+    from hgd_tf.data import load_fashion_mnist, load_samples
     from hgd_tf.defenses import Defense, load_defense, save_defense
+    from hgd_tf.defenses.guarding import guard
     from hgd_tf.denoisers import dae, dunet, gaussian, load_official_denoiser, median
     from hgd_tf.targets import Target, load_target
 
@@ -43,8 +44,10 @@ _HOMES = {
     "dunet": "hgd_tf.denoisers",
     "fgsm": "hgd_tf.attacks",
     "gaussian": "hgd_tf.denoisers",
+    "guard": "hgd_tf.defenses.guarding",
     "ifgsm": "hgd_tf.attacks",
     "load_defense": "hgd_tf.defenses",
+    "load_fashion_mnist": "hgd_tf.data",
     "load_official_denoiser": "hgd_tf.denoisers",
     "load_samples": "hgd_tf.data",
     "load_target": "hgd_tf.targets",
@@ -66,8 +69,10 @@ __all__ = [
     "dunet",
     "fgsm",
     "gaussian",
+    "guard",
     "ifgsm",
     "load_defense",
+    "load_fashion_mnist",
     "load_official_denoiser",
     "load_samples",
     "load_target",

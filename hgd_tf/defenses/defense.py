@@ -13,6 +13,20 @@ from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
 
 
+def check_fits(denoiser: keras.Model, image_size: int, channels: int, name: str) -> None:
+    """That a denoiser can stand before a classifier of that name, of images of that side and channels.
+
+    Raises:
+      TargetError: it cannot.
+    """
+    if image_size < MIN_IMAGE_SIZE:
+        raise TargetError(
+            f"a denoiser needs images of at least {MIN_IMAGE_SIZE} pixels a side, {name}'s are {image_size}"
+        )
+    if denoiser.input_shape[-1] != channels:
+        raise TargetError(f"the denoiser takes {denoiser.input_shape[-1]} channels, {name} takes {channels}")
+
+
 class Defense(tf.Module):
     """Classifies denoised images.
 
@@ -28,13 +42,8 @@ class Defense(tf.Module):
 
     def __init__(self, denoiser: Optional[keras.Model], target: Target):
         super().__init__()
-        size, channels = target.image_size, target.channels
-        if denoiser is not None and size < MIN_IMAGE_SIZE:
-            raise TargetError(
-                f"a denoiser needs images of at least {MIN_IMAGE_SIZE} pixels a side, {target.name}'s are {size}"
-            )
-        if denoiser is not None and denoiser.input_shape[-1] != channels:
-            raise TargetError(f"the denoiser takes {denoiser.input_shape[-1]} channels, {target.name} takes {channels}")
+        if denoiser is not None:
+            check_fits(denoiser, target.image_size, target.channels, target.name)
         self.denoiser = denoiser
         self.target = target
 

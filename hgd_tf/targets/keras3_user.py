@@ -91,7 +91,7 @@ class _Traced(NamedTuple):
 def _graph(module: ModuleType, model: Any, name: str) -> Any:
     """The model as a functional one that is not compiled and shares its layers."""
     if not getattr(model, "inputs", None):
-        images = module.Input(_built_shape(model, name)[1:])
+        images = module.Input(built_shape(model, name)[1:])
         model = module.Model(images, model(images))
     if isinstance(model, module.Sequential):
         model = functional(model)
@@ -99,7 +99,7 @@ def _graph(module: ModuleType, model: Any, name: str) -> Any:
     return module.Model(inputs, class_output(model, name), name=scope_name(name))
 
 
-def _built_shape(model: Any, name: str) -> tuple:
+def built_shape(model: Any, name: str) -> tuple:
     """The shape of the images with which a model without a graph was called first."""
     shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
     if not isinstance(shape, (tuple, list)) or len(shape) != 4:

@@ -1,0 +1,50 @@
+"""The programs in `examples/`, as a user runs them: what they print, and that oblivious is never called adaptive."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+LIMIT = 400  # seconds that a process may take on a busy machine
+pytestmark = pytest.mark.slow
+
+
+def _printed(example: str, folder: Path) -> dict[str, float]:
+    """Accuracies by the beginning of what is said of them, up to the threat model."""
+    command = [sys.executable, EXAMPLES / example]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
+    lines = re.findall(r"^ *([\d.]+) %  ([^(\n]+(?:\(\w+)?)", done.stdout, re.MULTILINE)
+    return {title.strip(): float(accuracy) for accuracy, title in lines}
+
+
+def test_a_guarded_classifier_holds_against_the_oblivious_attack_alone(tmp_path):
+    accuracy = _printed("guard_your_classifier.py", tmp_path)
+    assert len(accuracy) == 5
+    assert accuracy["clean, no defence"] > 75
+    assert accuracy["clean, guarded"] > accuracy["clean, no defence"] - 10
+    assert accuracy["FGSM, guarded (oblivious"] > accuracy["FGSM, no defence"] + 5
+    assert accuracy["PGD, guarded (adaptive"] < accuracy["FGSM, guarded (oblivious"] - 10
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_end_to_end_attack_is_the_stronger_one(tmp_path):
+    accuracy = _printed("attack_a_defence.py", tmp_path)
+    assert len(accuracy) == 5
+    assert accuracy["clean, defended"] > 85
+    assert accuracy["attacked, defended (oblivious"] > accuracy["attacked, no defence"] + 10
+    assert accuracy["attacked, defended (adaptive"] < accuracy["attacked, defended (oblivious"] - 10
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples_are_short_and_use_what_is_public(example):
+    source = example.read_text(encoding="utf-8")
+    assert source.count("\n") < 50
+    imported = re.findall(r"^(?:import|from) (\S+)", source, re.MULTILINE)
+    assert set(imported) <= {"hgd_tf", "numpy", "tensorflow"}
