@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from hgd_tf.defenses.ensemble import Ensemble
-from hgd_tf.denoisers.dunet import FEEDBACK, FEEDFORWARD
 from hgd_tf.denoisers.layers import SpaceToDepth
+from hgd_tf.denoisers.networks import FEEDBACK, FEEDFORWARD
 from hgd_tf.normalization import INCEPTION, LITE
 from hgd_tf.stack import keras
 from hgd_tf.targets.published import find_published

@@ -11,10 +11,10 @@ Guidance (--guidance) says which response is compared:
   pixel                the image itself                  (the paper's PGD)
   feature              the topmost convolution's output  (FGD)
   logits               the logits                        (LGD)
-  feature_logits       those two, added                  (FGD + LGD)
   distillation         the class probabilities           (not in the paper: LGD's response, another distance)
   logits_distillation  logits and distillation, added    (LGD's response, both distances)
   label                the logits with the true class    (CGD)
+or several, whose losses are added: --guidance=feature+logits.
 
 Results: in --run_dir lie denoiser.keras (the best by validation loss), results.json and results.csv, log.csv,
 config.json and tensorboard/. Stopped at any moment and started again with the same flags, a run goes on where it was.
@@ -49,8 +49,9 @@ from hgd_tf import cli
 from hgd_tf.attacks import TRAINING_RECIPES
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.denoisers import DENOISERS, PRECISIONS
+from hgd_tf.errors import HgdError
 from hgd_tf.experiment import ExperimentConfig
-from hgd_tf.guidance import GUIDANCES
+from hgd_tf.guidance.guidances import GUIDANCES, current_name, parse_guidance
 from hgd_tf.networks_flag import networks_from_flags
 from hgd_tf.strategy import STRATEGIES
 from hgd_tf.study import train_and_test, train_each
@@ -67,7 +68,11 @@ _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.", required=T
 _SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove the run that stands in --run_dir.")
 
-flags.DEFINE_enum("guidance", DEFAULTS.guidance, list(GUIDANCES), "What of the target's response is compared.")
+flags.DEFINE_string(
+    "guidance",
+    DEFAULTS.guidance,
+    f"What of the target's response is compared: {', '.join(GUIDANCES)}, or a sum: feature+logits.",
+)
 flags.DEFINE_enum("denoiser", DEFAULTS.denoiser, list(DENOISERS), "The denoising network.")
 flags.DEFINE_float("width", DEFAULTS.width, "Factor on the denoiser's channels; 1 is the paper's.", 1 / 64)
 flags.DEFINE_float("output_scale", DEFAULTS.output_scale, "Factor on the predicted noise; 2 is PGD x2.", 0.0)
@@ -170,7 +175,15 @@ def _is_range(values: Sequence[str]) -> bool:
     return low < high
 
 
+def _is_guidance(text: str) -> bool:
+    try:
+        return bool(parse_guidance(text))
+    except HgdError as error:
+        raise flags.ValidationError(str(error)) from None
+
+
 flags.register_validator("input_range", _is_range, "expected two increasing numbers, such as 0,1")
+flags.register_validator("guidance", _is_guidance)
 flags.register_validator("test_transports", bool, "expected at least one, such as none")
 flags.register_validator("members", bool, "expected at least one network")
 for _name in ("width", "learning_rate", "output_scale"):
@@ -233,7 +246,7 @@ def config_from_flags() -> TrainConfig:
         networks=networks_from_flags(),
         ens_target=flags.FLAGS.ens_target or None,
     )
-    return from_flags(TrainConfig, experiment=experiment)
+    return from_flags(TrainConfig, experiment=experiment, guidance=current_name(flags.FLAGS.guidance))
 
 
 def main(_) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import numpy as np
@@ -14,10 +15,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: each compute
 
 @pytest.fixture(scope="module")
 def few_convolutions():
-    """Two levels of one convolution each: compiled in a moment."""
-    import small_set  # imports TensorFlow, which counts the threads above
+    """Runs train denoisers of two levels of one convolution each: compiled in a moment."""
+    from small_set import FEW_CONVOLUTIONS  # imports TensorFlow, which counts the threads above
 
-    with small_set.few_convolutions():
+    from hgd_tf.denoisers import DENOISERS
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, build in DENOISERS.items():
+            patch.setitem(DENOISERS, name, functools.partial(build, **FEW_CONVOLUTIONS))
         yield
 
 

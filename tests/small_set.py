@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pytest
 
 from hgd_tf.attacks import Roles
 from hgd_tf.data import LabeledImages
@@ -17,16 +14,8 @@ from hgd_tf.targets import Target
 
 COUNT = 14
 
-networks = importlib.import_module("hgd_tf.denoisers.dunet")  # the package's function of that name hides the module
-
-
-@contextlib.contextmanager
-def few_convolutions() -> Iterator[None]:
-    """Denoisers of two levels of one convolution each, for what does not depend on depth: built in a moment."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "FEEDFORWARD", ((1, 64), (1, 128)))
-        patch.setattr(networks, "FEEDBACK", ((1, 64),))
-        yield
+# Denoisers of two levels of one convolution each, for what does not depend on depth: built in a moment.
+FEW_CONVOLUTIONS: dict[str, Any] = {"feedforward": ((1, 64), (1, 128)), "feedback": ((1, 64),)}
 
 
 def small_target(name: str, seed: int) -> Target:

@@ -22,15 +22,16 @@ from warm_commands import Outcome, run_warm
 LIMIT = 400  # seconds that a process may take on a busy machine
 # `python -m hgd_tf.train`, but for one convolution a block instead of two or three: compiled in a third of the time.
 TRAIN = """
-import sys
+import functools, sys
 
 sys.argv[0] = "-m"  # as while `python -m` looks for the module
 from hgd_tf import cli
+from hgd_tf.denoisers import DENOISERS, dunet
+from hgd_tf.denoisers.networks import FEEDBACK, FEEDFORWARD
 from hgd_tf.train import main
 
-networks = sys.modules["hgd_tf.denoisers.dunet"]
-networks.FEEDFORWARD = tuple((1, channels) for _, channels in networks.FEEDFORWARD)
-networks.FEEDBACK = tuple((1, channels) for _, channels in networks.FEEDBACK)
+one_each = [[(1, channels) for _, channels in blocks] for blocks in (FEEDFORWARD, FEEDBACK)]
+DENOISERS["dunet"] = functools.partial(dunet, feedforward=one_each[0], feedback=one_each[1])
 cli.run(main)
 """
 

@@ -70,7 +70,8 @@ MISTAKES = {
     "missing data folder": Mistake("train", [*SMALL, "--data_dir=absent"], r"no such directory: absent"),
     "empty data folder": Mistake("train", [*SMALL, "--data_dir=empty"], r"empty/train-images-idx3-ubyte\.gz"),
     "truncated data": Mistake("train", [*SMALL, "--data_dir=truncated"], r"train-images.*gz is truncated"),
-    "bad enum": Mistake("train", [*SMALL, "--guidance=lgd"], r"guidance.*lgd.*pixel"),
+    "bad enum": Mistake("train", [*SMALL, "--denoiser=unet"], r"denoiser.*unet.*dunet"),
+    "unknown guidance": Mistake("train", [*SMALL, "--guidance=logits+lgd"], r"guidance.*pixel, .*logits\+lgd"),
     "falling range": Mistake("train", [*SMALL, "--input_range=1,0"], r"input_range.*increasing"),
     "range of words": Mistake("train", [*SMALL, "--input_range=black,white"], r"input_range.*increasing"),
     "no epochs": Mistake("train", [*SMALL, "--epochs=0"], r"epochs.*0"),
@@ -331,4 +332,4 @@ def test_help_shows_the_manual_and_every_guidance(workplace):
     assert "Stopped at any moment and started again with the same flags, a run goes on where it was." in shown.stdout
     for guidance in GUIDANCES:
         assert re.search(rf"^  {guidance} .*(PGD|FGD|LGD|CGD)", shown.stdout, re.MULTILINE)
-        assert re.search(rf"--guidance:\s+<[^>]*\b{guidance}\b", shown.stdout)
+        assert re.search(rf"--guidance:[^-]*\b{guidance}\b", shown.stdout)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -24,6 +26,19 @@ def test_every_public_name_is_documented(name):
 
 def test_the_homes_are_of_the_public_names():
     assert list(hgd_tf._HOMES) == hgd_tf.__all__ == sorted(set(hgd_tf.__all__))
+
+
+def test_no_package_gives_another_thing_the_name_of_one_of_its_modules():
+    """`import hgd_tf.a.b as b` would bring the thing."""
+    packages = [found.name for found in pkgutil.walk_packages(hgd_tf.__path__, "hgd_tf.") if found.ispkg]
+    hidden = [
+        f"{package.__name__}.{module.name}"
+        for package in map(importlib.import_module, ["hgd_tf", *packages])
+        for module in pkgutil.iter_modules(package.__path__)
+        if not isinstance(getattr(package, module.name, package), ModuleType)
+    ]
+    assert len(packages) > 5
+    assert not hidden
 
 
 def test_an_unknown_name_is_no_attribute():

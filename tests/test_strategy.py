@@ -17,22 +17,23 @@ from hgd_tf.strategy import make_strategy
 
 # Logical devices must be configured before TensorFlow starts, hence a process of its own.
 SCRIPT = """
-import dataclasses, json, sys
+import dataclasses, functools, json
 
 import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
+from hgd_tf.denoisers import DENOISERS, dunet
+from hgd_tf.denoisers.networks import FEEDBACK, FEEDFORWARD
 from hgd_tf.errors import HgdError
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.training import TrainConfig, train_denoiser
 from hgd_tf.strategy import make_strategy
 
 # One convolution a block instead of two or three: the same network otherwise, compiled in a third of the time.
-networks = sys.modules["hgd_tf.denoisers.dunet"]
-networks.FEEDFORWARD = tuple((1, channels) for _, channels in networks.FEEDFORWARD)
-networks.FEEDBACK = tuple((1, channels) for _, channels in networks.FEEDBACK)
+one_each = [[(1, channels) for _, channels in blocks] for blocks in (FEEDFORWARD, FEEDBACK)]
+DENOISERS["dunet"] = functools.partial(dunet, feedforward=one_each[0], feedback=one_each[1])
 
 experiment = ExperimentConfig(members=("target",), holdout="target", ens_target=None)
 # 25 validation pairs in batches of 12: the last one holds a single pair, so that a replica gets none.

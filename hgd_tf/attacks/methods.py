@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 FROM_IMAGE, FROM_UNIFORM, FROM_SIGNS = "image", "uniform", "signs"
-STARTS = (FROM_IMAGE, FROM_UNIFORM, FROM_SIGNS)
 
 
 class Schedule(NamedTuple):

@@ -136,6 +136,7 @@ class SignGradientAttack(tf.Module):
         return self._compiled(self._all_fooled, images.shape[1:])((images, tf.constant(labels))).numpy()
 
     def _run(self, schedule: Schedule, images: tf.Tensor, epsilon, labels, seeds) -> np.ndarray:
+        # The steps' lengths are a tensor: schedules that differ in them alone are compiled once.
         loop = self._compiled(self._attack, images.shape[1:], schedule._replace(steps=()), bool(schedule.steps))
         batches = (images, tf.constant(epsilon, tf.float32), tf.constant(labels), tf.constant(seeds))
         return loop(batches, tf.constant(schedule.steps, tf.float32)).numpy()
@@ -157,6 +158,7 @@ class SignGradientAttack(tf.Module):
             results = self._strategy.run(on_replica, batches)
             return tf.concat(self._strategy.experimental_local_results(results), axis=0)
 
+        # Of any number of images, so that a last batch, or one of those that are left unfooled, compiles nothing anew.
         images = tf.TensorSpec((None, *image_shape), tf.float32)
         labels, seeds = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 2), tf.int64)
         vector = tf.TensorSpec((None,), tf.float32)
@@ -172,7 +174,7 @@ class SignGradientAttack(tf.Module):
         lowest = tf.maximum(images - radius, 0.0)
         highest = tf.minimum(images + radius, PIXEL_MAX)
         attacked = tf.clip_by_value(images + radius * _offsets(schedule.start, seeds, images), lowest, highest)
-        if moves:
+        if moves:  # known while tracing: without steps there need be no model
             accumulated = tf.zeros_like(images)
             for step in steps:
                 gradient = compute_gradient(self._model_fn, _loss, attacked, labels, self.targeted)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional
 
 import tensorflow as tf
 
+from hgd_tf.errors import TargetError
 from hgd_tf.guidance.guidances import Guidance
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
@@ -32,10 +33,13 @@ class GuidedDenoiser(keras.Model):
     Args:
       denoiser: images to images.
       target: the frozen classifier.
-      guidance: what is compared.
+      guidance: what is compared: one of `GUIDANCES`, a sum of them, or one of your own.
       attacks: the attacks' names, by their number in a batch; validation accuracy is measured for each.
       guide: the target that answers in training, such as its bfloat16 copy; None: the target itself.
       frozen_statistics: whether batch normalization uses, and keeps, the denoiser's statistics in training as well.
+
+    Raises:
+      TargetError: the target does not give what is compared.
     """
 
     def __init__(
@@ -48,6 +52,13 @@ class GuidedDenoiser(keras.Model):
         frozen_statistics: bool = False,
     ):
         super().__init__(name="guided_denoiser")
+        given = ("image", *target.network.output_shape)
+        for response in guidance.responses:
+            if response not in given:
+                raise TargetError(
+                    f"guidance needs the {response} of {target.name}, received {', '.join(given)}; "
+                    "features are the output of a --feature_layer"
+                )
         self.denoiser = denoiser
         self.target = target
         self.guide = guide or target
@@ -59,7 +70,7 @@ class GuidedDenoiser(keras.Model):
 
     def compile(self, optimizer: keras.optimizers.Optimizer, **kwargs):
         """Compiles with the guidance's own loss."""
-        super().compile(optimizer, loss={name: self.guidance.loss() for name in self.guidance.responses}, **kwargs)
+        super().compile(optimizer, loss=[term.loss() for term in self.guidance.terms], **kwargs)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -100,21 +111,26 @@ class GuidedDenoiser(keras.Model):
         size = self.target.image_size
         return batch._replace(attacked=resize_to(batch.attacked, size), clean=resize_to(batch.clean, size))
 
-    def _reference(self, target: Target, batch: Batch) -> dict[str, tf.Tensor]:
-        if self.guidance.uses_labels:
-            return {name: batch.label for name in self.guidance.responses}
-        return self._response(target, batch.clean)
+    def _reference(self, target: Target, batch: Batch) -> list[tf.Tensor]:
+        """What the terms compare the response with."""
+        terms = self.guidance.terms
+        given = _responses(target, batch.clean, [term.response for term in terms if not term.uses_labels])
+        return [batch.label if term.uses_labels else given[term.response] for term in terms]
 
-    def _response(self, target: Target, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        if self.guidance.responses == ("image",):
-            return {"image": images / PIXEL_MAX}
-        responses = target(images)
-        return {name: responses[name] for name in self.guidance.responses}
+    def _response(self, target: Target, images: tf.Tensor) -> list[tf.Tensor]:
+        given = _responses(target, images, self.guidance.responses)
+        return [given[term.response] for term in self.guidance.terms]
 
     @staticmethod
     def _unscaled(loss: tf.Tensor) -> tf.Tensor:
         """Keras divides a loss by the number of replicas, since their gradients are added."""
         return loss * tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _responses(target: Target, images: tf.Tensor, wanted: Sequence[str]) -> dict[str, tf.Tensor]:
+    """The image in [0, 1] and what the target gives, which is not asked where the image alone is wanted."""
+    image = {"image": images / PIXEL_MAX}
+    return image if set(wanted) <= image.keys() else {**image, **target(images)}
 
 
 def _never_empty(batch: Batch) -> Batch:

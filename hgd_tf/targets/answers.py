@@ -49,12 +49,12 @@ class Precision(NamedTuple):
     smallest: float
 
 
-def probe_images(size: int, channels: int, count: int = PROBES) -> np.ndarray:
-    """Images of all kinds, the same every time: float32 (count, size, size, channels), pixels in [0, 255]."""
+def probe_images(size: int, channels: int) -> np.ndarray:
+    """Images of all kinds, the same every time: float32 (PROBES, size, size, channels), pixels in [0, 255]."""
     generator = np.random.default_rng(0)
-    level = generator.uniform(0, 255, (count, 1, 1, channels))
-    contrast = np.linspace(0, 255, count).reshape(count, 1, 1, 1)
-    noise = generator.uniform(-1, 1, (count, size, size, channels))
+    level = generator.uniform(0, 255, (PROBES, 1, 1, channels))
+    contrast = np.linspace(0, 255, PROBES).reshape(PROBES, 1, 1, 1)
+    noise = generator.uniform(-1, 1, (PROBES, size, size, channels))
     return np.clip(level + contrast * noise, 0, 255).astype(np.float32)
 
 

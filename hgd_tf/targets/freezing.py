@@ -80,6 +80,7 @@ def _copied(network: keras.Model, remake: Remake, folding: bool = False) -> kera
 
     def clone(layer):
         if _is_graph(layer):
+            # Called with `training=True` somewhere, its normalizations use the batch's statistics.
             return _copied(layer, remake, folding and all(map(_is_plain, layer.inbound_nodes)))
         with _named(network, layer):
             kind, config = remake(layer, layer.get_config())
@@ -145,6 +146,7 @@ def _in_bfloat16(layer: keras.layers.Layer, config: dict[str, Any]) -> tuple[typ
 def _admits_quick_gradient(layer: keras.layers.Layer) -> bool:
     if type(layer) is not layers.Conv2D or not _is_linear(layer) or layer.data_format != "channels_last":
         return False
+    # The gradient is a convolution of the same padding: of an even kernel, `same` pads the sides unequally.
     fits = layer.padding == "valid" or all(size % 2 == 1 for size in layer.kernel_size)
     return fits and layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
 
@@ -174,6 +176,7 @@ def _folds(network: keras.Model) -> dict[str, keras.layers.Layer]:
         for node in layer.inbound_nodes:
             for tensor in node.keras_inputs:
                 consumers.setdefault(id(tensor), []).append(layer)
+    # What the network gives must stay the convolution's own.
     responses = {id(tensor) for tensor in tf.nest.flatten(network.output)}
     folds = {}
     for layer in network.layers:
@@ -201,6 +204,7 @@ def _is_plain(node: Any) -> bool:
 
 def _folded_weights(convolution: keras.layers.Layer, norm: keras.layers.Layer) -> list[np.ndarray]:
     kernel, *bias = convolution.get_weights()
+    # float64, so that rounding to float32 comes once, at the end.
     mean, variance = (moment.numpy().astype(np.float64) for moment in (norm.moving_mean, norm.moving_variance))
     scale = (norm.gamma.numpy() if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
     shift = (norm.beta.numpy() if norm.center else 0.0) + ((bias[0] if bias else 0.0) - mean) * scale

@@ -29,6 +29,7 @@ def is_graph(model: Any) -> bool:
 
 def own_nodes(model: keras.Model) -> list[Any]:
     """The uses of layers that make up a model, each after those that it depends on."""
+    # No public name: a layer's `inbound_nodes` are of every model that has it.
     by_depth = model._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 

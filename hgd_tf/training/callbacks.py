@@ -85,6 +85,7 @@ class AveragedWeights(keras.callbacks.Callback):
             variable.assign(value)
 
     def on_epoch_end(self, epoch, logs=None):
+        # Not when the test ends: the callbacks before this one save and show the average when the epoch does.
         denoiser = self.model.denoiser
         for variable, value in zip((*denoiser.trainable_variables, *denoiser.non_trainable_variables), self._last):
             variable.assign(value)

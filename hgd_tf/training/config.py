@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Optional
 
 from hgd_tf.experiment.config import ExperimentConfig, check_transports, replaced
+from hgd_tf.guidance.guidances import OLD_NAMES, PLUS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +15,7 @@ class TrainConfig:
 
     Attributes:
       experiment: networks, images and seed.
-      guidance: a name of `GUIDANCES`.
+      guidance: as `parse_guidance` reads it.
       denoiser: a name of `DENOISERS`.
       width, output_scale, zero_head, block_size: as in `dunet`.
       precision: in which denoiser and target compute while training, `float32` or `bfloat16`.
@@ -84,10 +85,11 @@ class TrainConfig:
 
     @property
     def defense_name(self) -> str:
-        """The defence's name in a table: its guidance; `dae` for the paper's (pixel guided) DAE."""
+        """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE."""
+        guidance = self.guidance.replace(PLUS, "_")
         if self.denoiser == "dunet":
-            return f"{self.guidance}_x{self.output_scale:g}" if self.output_scale != 1 else self.guidance
-        return self.denoiser if self.guidance == "pixel" else f"{self.denoiser}_{self.guidance}"
+            return f"{guidance}_x{self.output_scale:g}" if self.output_scale != 1 else guidance
+        return self.denoiser if guidance == "pixel" else f"{self.denoiser}_{guidance}"
 
     def to_json(self) -> dict:
         """JSON types only; `from_json` reads it back."""
@@ -96,6 +98,7 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, value: dict) -> TrainConfig:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`; a guidance's old name becomes today's."""
         experiment = ExperimentConfig(**replaced(value["experiment"], list, tuple))
-        return cls(**{**replaced(value, list, tuple), "experiment": experiment})
+        config = cls(**{**replaced(value, list, tuple), "experiment": experiment})
+        return dataclasses.replace(config, guidance=OLD_NAMES.get(config.guidance, config.guidance))

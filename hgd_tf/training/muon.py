@@ -35,6 +35,7 @@ class Muon(keras.optimizers.Adam):
         if not hasattr(self, "velocities"):
             kernels = [variable for variable in var_list if len(variable.shape) == KERNEL_RANK]
             self.velocities = [self.add_variable_from_reference(kernel, "velocity") for kernel in kernels]
+            # Keras has no public key: `ref()` does not find a variable again under every strategy, as it says itself.
             self.place_of = {self._var_key(kernel): place for place, kernel in enumerate(kernels)}
 
     def update_step(self, gradient, variable):

@@ -18,9 +18,9 @@ from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, check_saving, load_denoiser, save_model, save_target
 from hgd_tf.denoisers import DENOISERS
-from hgd_tf.errors import HgdError, RunError, TargetError
+from hgd_tf.errors import HgdError, RunError
 from hgd_tf.experiment.loading import Experiment, labeled_by, load_experiment
-from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
+from hgd_tf.guidance import GuidedDenoiser, parse_guidance
 from hgd_tf.stack import keras
 from hgd_tf.strategy import make_strategy
 from hgd_tf.training import callbacks as run_callbacks
@@ -55,7 +55,7 @@ def train_denoiser(
     """
     check_players(TRAINING_RECIPES[config.recipe], config.experiment.networks)
     experiment = load_experiment(config.experiment, sets_dir)
-    if GUIDANCES[config.guidance].uses_labels and _labels_unknown(experiment):
+    if parse_guidance(config.guidance).uses_labels and _labels_unknown(experiment):
         raise HgdError(f"--guidance={config.guidance} needs the true classes: --labels, or a folder a class")
     keras.utils.set_random_seed(config.experiment.seed)
     clock = Clock()
@@ -169,10 +169,7 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
     Raises:
       TargetError: the target does not give the response that guides, or its images are too small.
     """
-    target, guidance = experiment.roles.target, GUIDANCES[config.guidance]
-    for response in guidance.responses:
-        if response not in ("image", *target.network.output_shape):
-            raise TargetError(f"--guidance={config.guidance} needs the {response} of {target.name}: --feature_layer")
+    target, guidance = experiment.roles.target, parse_guidance(config.guidance)
     denoiser = DENOISERS[config.denoiser](
         channels=target.channels,
         zero_head=config.zero_head,
@@ -229,6 +226,7 @@ def _fit(
             initial_epoch=first_epoch,
             steps_per_epoch=steps,
             verbose=0,
+            # First what adds to the logs, before `averaging` what saves or shows the average, last what keeps it all.
             callbacks=[
                 run_callbacks.Throughput(clock, config.batch_size, state.history),
                 *schedule,

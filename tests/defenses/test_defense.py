@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_set import few_convolutions
+from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.defenses.saving import check_saving
@@ -161,8 +161,7 @@ def test_a_saved_defense_answers_as_before(folder, defense):
 
 
 def test_a_defense_with_a_dunet_answers_as_before(tmp_path, target):
-    with few_convolutions():
-        defense = Defense(dunet(0.02, channels=1), target)
+    defense = Defense(dunet(0.02, channels=1, **FEW_CONVOLUTIONS), target)
     save_defense(defense, tmp_path)
     _assert_same_answers(load_defense(tmp_path), defense, _images())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_set import few_convolutions
+from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.defenses import Defense
 from hgd_tf.defenses.ensemble import Ensemble, Flow
@@ -17,8 +17,7 @@ from hgd_tf.targets import Target, load_target
 
 def random_dunet(seed: int) -> keras.Model:
     """A narrow denoiser that changes images, by weights around its initial ones."""
-    with few_convolutions():
-        denoiser = dunet(1 / 32, 1)
+    denoiser = dunet(1 / 32, 1, **FEW_CONVOLUTIONS)
     generator = np.random.default_rng(seed)
     denoiser.set_weights([weights + generator.normal(0, 0.05, weights.shape) for weights in denoiser.get_weights()])
     return denoiser

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image
-from small_set import few_convolutions
+from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.architectures.convolution import InputGradientConv2D
 from hgd_tf.data.images import decode_image
@@ -46,8 +46,7 @@ def _randomized(model: keras.Model, seed: int = 0) -> keras.Model:
 
 def _narrow(channels: int = 1, seed: int = 0, **options) -> keras.Model:
     keras.utils.set_random_seed(seed)
-    with few_convolutions():
-        return _randomized(dunet(1 / 16, channels, **options), seed)
+    return _randomized(dunet(1 / 16, channels, **FEW_CONVOLUTIONS, **options), seed)
 
 
 def _convolution(seed: int) -> keras.Model:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_set
+from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.competition.entries import load_entries
 from hgd_tf.defenses import Defense, save_defense
@@ -41,12 +41,6 @@ def folder(tmp_path_factory) -> Path:
     save_defense(Defense(keras.Model(images, blur(images) / 9), target), path / "other")
     describe(path)
     return path
-
-
-@pytest.fixture
-def few_convolutions():
-    with small_set.few_convolutions():
-        yield
 
 
 def describe(folder: Path, **changes) -> Path:
@@ -94,8 +88,8 @@ def test_a_filter_is_a_denoiser(folder, images):
     np.testing.assert_allclose(ensemble(images)["logits"], expected["logits"], rtol=1e-5, atol=1e-5)
 
 
-def test_a_scale_multiplies_the_predicted_noise(folder, images, few_convolutions):
-    denoiser = dunet(1 / 32, 1)
+def test_a_scale_multiplies_the_predicted_noise(folder, images):
+    denoiser = dunet(1 / 32, 1, **FEW_CONVOLUTIONS)
     save_defense(Defense(denoiser, load_target("mini_vgg")), folder / "dunet")
     scaled = {"A": {"defense": "dunet", "output_scale": 2}, "B": {"defense": "dunet", "output_scale": 0.5}}
     twice, half = read_line_up(describe(folder, denoisers=scaled, flows=["A->X", "B->X"])).load().flows

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_set import few_convolutions
+from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.attacks import METHODS, SignGradientAttack
 from hgd_tf.data import load_fashion_mnist
@@ -38,8 +38,7 @@ def run(tmp_path_factory):
     """A folder that a training run could have left."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(0)
-    with few_convolutions():
-        denoiser = dunet(channels=1, block_size=2)
+    denoiser = dunet(channels=1, block_size=2, **FEW_CONVOLUTIONS)
     save_defense(Defense(denoiser, load_target("mini_vgg")), folder)
     config = {"experiment": {"photographs": "/home/somebody/imagenet/train", "seed": 3}, "width": 0.125}
     (folder / "config.json").write_text(json.dumps(config))

@@ -6,9 +6,9 @@ import functools
 
 import numpy as np
 import pytest
-import small_set
 import tensorflow as tf
 from scipy.signal import correlate2d
+from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.denoisers import DENOISERS, dunet, rescaled
 from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
@@ -41,12 +41,6 @@ def with_random_weights(model: keras.Model, seed: int = 0) -> keras.Model:
     return model
 
 
-@pytest.fixture
-def few_convolutions():
-    with small_set.few_convolutions():
-        yield
-
-
 @functools.cache
 def small(name: str, channels: int = 3) -> keras.Model:
     """The smallest denoiser with random weights, one for all tests; they leave it as it is."""
@@ -62,8 +56,7 @@ def folded(name: str, **options) -> keras.Model:
 @functools.cache
 def shallow(name: str, block_size: int = 1, **options) -> keras.Model:
     """The smallest of few convolutions, with the same random weights for all options."""
-    with small_set.few_convolutions():
-        return with_random_weights(DENOISERS[name](SMALLEST, block_size=block_size, **options))
+    return with_random_weights(DENOISERS[name](SMALLEST, block_size=block_size, **FEW_CONVOLUTIONS, **options))
 
 
 def random_images(*shape: int, seed: int = 1) -> np.ndarray:
@@ -209,9 +202,9 @@ def test_batch_normalization_has_the_authors_epsilon_and_momentum(name):
     assert {(layer.epsilon, layer.momentum) for layer in normalizations} == {(1e-5, 0.9)}
 
 
-def test_head_is_not_zero_and_training_moves_the_running_mean_by_a_tenth(few_convolutions):
+def test_head_is_not_zero_and_training_moves_the_running_mean_by_a_tenth():
     keras.utils.set_random_seed(0)
-    model = dunet(SMALLEST, 1)
+    model = dunet(SMALLEST, 1, **FEW_CONVOLUTIONS)
     images = 128 + random_images(3, 20, 18, 1) / 2
     assert np.abs(model.get_layer("head").kernel).max() > 0.1
     first = layers_of(model, keras.layers.Conv2D)[0]
@@ -304,9 +297,9 @@ def test_bfloat16_computes_convolutions_in_it_and_keeps_float32_variables_and_im
 
 @both
 @pytest.mark.parametrize("options", [{}, {"block_size": 2}, {"block_size": 2, "precision": "bfloat16"}], ids=str)
-def test_zero_head_is_the_identity_also_outside_the_pixel_range(build, options, few_convolutions):
+def test_zero_head_is_the_identity_also_outside_the_pixel_range(build, options):
     """Of four channels, to which the images need not keep."""
-    model = build(SMALLEST, 4, zero_head=True, **options)
+    model = build(SMALLEST, 4, zero_head=True, **FEW_CONVOLUTIONS, **options)
     images = random_images(2, 19, 17, 4) * 3 - 255
     assert images.min() < 0 and images.max() > 255
     np.testing.assert_array_equal(model(images), images)
@@ -406,12 +399,27 @@ def test_synchronized_normalization_has_the_same_weights_in_the_same_order(name)
     assert [{layer.fused for layer in layers} for layers in normalizations] == [{True}, {False}]
 
 
-def test_model_carries_the_given_name(few_convolutions):
+def test_model_carries_the_given_name():
     assert (small("dunet").name, small("dae").name) == ("dunet", "dae")
-    assert dunet(SMALLEST, name="student").name == "student"
+    assert dunet(SMALLEST, name="student", **FEW_CONVOLUTIONS).name == "student"
+
+
+def test_blocks_are_an_argument():
+    model = dunet(1 / 4, 2, feedforward=[(1, 8), (2, 16), (1, 32)], feedback=[(2, 16), (1, 12)], lateral=False)
+    convolutions = layers_of(model, keras.layers.Conv2D)
+    assert [layer.filters for layer in convolutions] == [2, 4, 4, 8, 4, 4, 3, 2]
+    assert [layer.strides[0] for layer in convolutions] == [1, 2, 1, 2, 1, 1, 1, 1]
+    assert model(random_images(1, 9, 6, 2)).shape == (1, 9, 6, 2)
 
 
 # --- errors ---
+
+
+def test_blocks_that_do_not_match_are_an_error():
+    with pytest.raises(ValueError, match="expected a feedback block for each but one of 2, received 2"):
+        dunet(feedforward=[(1, 8), (1, 8)], feedback=[(1, 8), (1, 8)])
+    with pytest.raises(ValueError, match=r"width.*at least 1/8\), received 0.05"):
+        dunet(0.05, feedforward=[(1, 8), (1, 16)], feedback=[(1, 8)])
 
 
 @both

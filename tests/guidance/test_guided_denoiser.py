@@ -10,22 +10,16 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
-from hgd_tf.guidance import GUIDANCES, Batch, GuidedDenoiser
+from hgd_tf.errors import HgdError, TargetError
+from hgd_tf.guidance import GUIDANCES, Batch, Guidance, GuidedDenoiser, Term, parse_guidance
+from hgd_tf.guidance.guidances import current_name
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target
 
 ATTACKS = ("fgsm", "ifgsm4", "unused")
-PAPER_NAMES = {
-    "pixel": "PGD",
-    "feature": "FGD",
-    "logits": "LGD",
-    "feature_logits": "FGD + LGD",
-    "distillation": "",
-    "logits_distillation": "",
-    "label": "CGD",
-}
-COMPARED = {"feature": ("features",), "logits": ("logits",), "feature_logits": ("features", "logits")}
-every_guidance = pytest.mark.parametrize("guidance", GUIDANCES)
+SUMS = ("feature+logits", "pixel+label+logits")
+COMPARED = {"feature": "features", "logits": "logits"}
+every_guidance = pytest.mark.parametrize("guidance", [*GUIDANCES, *SUMS])
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +43,7 @@ class Spy:
     def __init__(self, target):
         self.target = target
         self.image_size = target.image_size
+        self.network = target.network
         self.seen = []
 
     def __call__(self, images):
@@ -102,13 +97,15 @@ def batch_of(count: int, first: int = 0) -> Batch:
 
 
 def compiled(denoiser, target, guidance: str, optimizer: Optional[keras.optimizers.Optimizer] = None):
-    model = GuidedDenoiser(denoiser, target, GUIDANCES[guidance], ATTACKS)
+    model = GuidedDenoiser(denoiser, target, parse_guidance(guidance), ATTACKS)
     model.compile(optimizer or keras.optimizers.Adam(0.01))
     return model
 
 
 def loss_by_hand(guidance: str, target, denoised, batch: Batch) -> float:
-    """Section 3 with NumPy, in float64."""
+    """Section 3 with NumPy, in float64; of a sum, the sum of losses."""
+    if names := names_in(guidance):
+        return sum(loss_by_hand(name, target, denoised, batch) for name in names)
     clean, denoised = np.asarray(batch.clean, np.float64), np.asarray(denoised, np.float64)
     if guidance == "pixel":
         return np.mean(np.abs(denoised - clean)) / 255
@@ -118,13 +115,16 @@ def loss_by_hand(guidance: str, target, denoised, batch: Batch) -> float:
         of_label = logits[np.arange(len(logits)), batch.label.numpy()]
         return np.mean(np.log(np.sum(np.exp(logits), axis=1)) - of_label)
     wanted = target(clean)
-    if "distillation" in guidance:
-        logits = [responses["logits"].numpy().astype(np.float64) for responses in (wanted, restored)]
-        p, q = map(probabilities, logits)
-        divergence = np.mean(np.sum(p * np.log(p / q), axis=1))
-        return divergence + ("logits" in guidance) * np.mean(np.abs(logits[0] - logits[1]))
-    differences = (restored[name].numpy().astype(np.float64) - wanted[name].numpy() for name in COMPARED[guidance])
-    return sum(np.mean(np.abs(difference)) for difference in differences)
+    if guidance == "distillation":
+        p, q = (probabilities(responses["logits"].numpy().astype(np.float64)) for responses in (wanted, restored))
+        return np.mean(np.sum(p * np.log(p / q), axis=1))
+    name = COMPARED[guidance]
+    return np.mean(np.abs(restored[name].numpy().astype(np.float64) - wanted[name].numpy()))
+
+
+def names_in(guidance: str) -> list[str]:
+    """Those that a sum is of; none, where it is one of its own."""
+    return guidance.replace("_", "+").split("+") if "+" in guidance or "_" in guidance else []
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -134,22 +134,61 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 def total_by_hand(guidance: str, target, denoised: tf.Tensor, batch: Batch) -> tf.Tensor:
     """The same, differentiably."""
+    if names := names_in(guidance):
+        return tf.add_n([total_by_hand(name, target, denoised, batch) for name in names])
     if guidance == "pixel":
         return tf.reduce_mean(tf.abs(denoised - batch.clean)) / 255
     restored, wanted = target(denoised), target(batch.clean)
     if guidance == "label":
         log_probabilities = tf.nn.log_softmax(restored["logits"])
         return -tf.reduce_mean(tf.gather(log_probabilities, batch.label, batch_dims=1))
-    if "distillation" in guidance:
+    if guidance == "distillation":
         log_p, log_q = (tf.nn.log_softmax(responses["logits"]) for responses in (wanted, restored))
-        divergence = tf.reduce_mean(tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=1))
-        distance = tf.reduce_mean(tf.abs(wanted["logits"] - restored["logits"]))
-        return divergence + distance if "logits" in guidance else divergence
-    return tf.add_n([tf.reduce_mean(tf.abs(restored[name] - wanted[name])) for name in COMPARED[guidance]])
+        return tf.reduce_mean(tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=1))
+    return tf.reduce_mean(tf.abs(restored[COMPARED[guidance]] - wanted[COMPARED[guidance]]))
 
 
-def test_there_are_the_papers_four_guidances_distillation_and_two_sums():
-    assert {name: guidance.paper_name for name, guidance in GUIDANCES.items()} == PAPER_NAMES
+def test_there_are_the_papers_four_guidances_and_distillation_and_they_add():
+    assert set(GUIDANCES) == {"pixel", "feature", "logits", "label", "distillation", "logits_distillation"}
+    both = GUIDANCES["feature"] + GUIDANCES["logits"]
+    assert both == parse_guidance("feature+logits") == parse_guidance("feature_logits")
+    assert (both.responses, both.uses_labels) == (("features", "logits"), False)
+    assert parse_guidance("label+pixel").uses_labels
+    assert GUIDANCES["logits_distillation"] == parse_guidance("logits+distillation")
+
+
+def test_an_old_name_is_said_to_be_one(recwarn):
+    assert current_name("feature+logits") == "feature+logits"
+    assert current_name("logits_distillation") == "logits_distillation"
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r"guidance feature_logits is called feature\+logits now"):
+        assert current_name("feature_logits") == "feature+logits"
+
+
+@pytest.mark.parametrize("text", ["lgd", "feature+lgd", "logits+", ""])
+def test_an_unknown_name_is_an_error_that_lists_the_known(text):
+    with pytest.raises(
+        HgdError, match=f"expected a guidance of pixel, feature, .*received {text!r}".replace("+", r"\+")
+    ):
+        parse_guidance(text)
+
+
+def test_a_guidance_of_ones_own_guides(target):
+    own = Guidance((Term("features", keras.losses.MeanSquaredError), Term("image")))
+    denoiser, batch = small_denoiser(), batch_of(6)
+    denoised = denoiser(batch.attacked, training=True)
+    differences = (target(denoised)["features"] - target(batch.clean)["features"], (denoised - batch.clean) / 255)
+    model = GuidedDenoiser(denoiser, target, own, ATTACKS)
+    model.compile(keras.optimizers.SGD(0.0))
+    expected = np.mean(np.square(differences[0])) + np.mean(np.abs(differences[1]))
+    assert float(model.train_step(batch)["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_the_target_does_not_give_cannot_guide(target):
+    with pytest.raises(TargetError, match="needs the aux_logits of small, received image, features, logits"):
+        GuidedDenoiser(small_denoiser(), target, Guidance((Term("aux_logits"),)), ATTACKS)
+    with pytest.raises(ValueError, match="at least one term"):
+        Guidance(())
 
 
 @every_guidance
@@ -251,14 +290,19 @@ def moving_statistics(model: keras.Model) -> list[tf.Variable]:
 
 @pytest.mark.parametrize(
     "guidance, expected",
-    [("pixel", 0), ("label", 1), *((name, 2) for name in GUIDANCES if name not in ("pixel", "label"))],
+    [
+        ("pixel", 0),
+        ("label", 1),
+        ("pixel+label", 1),
+        *((name, 2) for name in (*GUIDANCES, *SUMS) if name not in ("pixel", "label")),
+    ],
 )
 def test_a_training_step_asks_the_target_no_more_than_is_compared(guidance, expected, target):
     denoiser, batch, spy = small_denoiser(), batch_of(4), Spy(target)
     denoised = denoiser(batch.attacked, training=True).numpy()
     compiled(denoiser, spy, guidance).train_step(batch)
     assert len(spy.seen) == expected
-    asked = {"pixel": [], "label": [denoised]}.get(guidance, [batch.clean.numpy(), denoised])
+    asked = {"pixel": [], "label": [denoised], "pixel+label": [denoised]}.get(guidance, [batch.clean.numpy(), denoised])
     for seen, images in zip(spy.seen, asked):
         np.testing.assert_allclose(seen, images, atol=1e-3)
 

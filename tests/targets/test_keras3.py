@@ -17,7 +17,7 @@ from hgd_tf.defenses.ensemble import as_ensemble
 from hgd_tf.defenses.exporting import export
 from hgd_tf.errors import TargetError
 from hgd_tf.evaluation.flops import gflop_per_image
-from hgd_tf.guidance import GUIDANCES, Batch, GuidedDenoiser
+from hgd_tf.guidance import Batch, GuidedDenoiser, parse_guidance
 from hgd_tf.stack import has_keras_3, import_keras_3, keras
 from hgd_tf.strategy import make_strategy
 from hgd_tf.targets import Target, load_target
@@ -198,7 +198,7 @@ def test_training_a_denoiser_leaves_the_target_as_it_is(target, strategy):
     before = [weight.tobytes() for weight in target.get_weights()]
     with make_strategy(strategy, 4).scope():
         denoiser = _denoiser()
-        model = GuidedDenoiser(denoiser, target, GUIDANCES["feature_logits"], ["fgsm"])
+        model = GuidedDenoiser(denoiser, target, parse_guidance("feature+logits"), ["fgsm"])
         model.compile(keras.optimizers.Adam(1e-2))
     start = denoiser.get_weights()[0]
     labels = np.zeros(4, np.int64)

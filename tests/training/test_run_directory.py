@@ -264,6 +264,12 @@ def test_the_unusual_configuration_leaves_no_default():
         assert getattr(UNUSUAL.experiment, field.name) != getattr(usual.experiment, field.name), field.name
 
 
+def test_a_guidances_old_name_in_a_file_is_read_as_todays(recwarn):
+    old = {**CONFIG.to_json(), "guidance": "feature_logits"}
+    assert TrainConfig.from_json(old) == dataclasses.replace(CONFIG, guidance="feature+logits")
+    assert not recwarn
+
+
 @pytest.mark.parametrize(
     "changes, name",
     [
@@ -272,6 +278,8 @@ def test_the_unusual_configuration_leaves_no_default():
         ({"guidance": "pixel", "output_scale": 2.0}, "pixel_x2"),
         ({"guidance": "pixel", "denoiser": "dae"}, "dae"),
         ({"guidance": "feature", "denoiser": "dae"}, "dae_feature"),
+        ({"guidance": "feature+logits"}, "feature_logits"),
+        ({"guidance": "logits_distillation"}, "logits_distillation"),
     ],
 )
 def test_a_defense_is_named_after_its_guidance(changes, name):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense, load_defense, save_defense
@@ -249,7 +250,7 @@ def test_the_saved_denoiser_is_in_float32_and_folds_pixels(unbroken):
 def other(folder) -> tuple[Path, list[np.ndarray]]:
     """A defence with random weights."""
     keras.utils.set_random_seed(7)
-    denoiser = dunet(1 / 64, 1, block_size=2)
+    denoiser = dunet(1 / 64, 1, block_size=2, **FEW_CONVOLUTIONS)
     save_defense(Defense(denoiser, load_target(small_classifier())), folder / "other")
     return folder / "other", denoiser.get_weights()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
@@ -10,8 +13,10 @@ from hgd_tf.stack import keras
 
 layers = keras.layers
 
-# Figure 3: (number of convolutions, channels at width 1) of each block; the first convolution of every feedforward
-# block but the first has stride 2.
+Blocks = Sequence["tuple[int, int]"]
+"""Of each block: number of convolutions, channels at width 1."""
+
+# Figure 3. The first convolution of every feedforward block but the first has stride 2.
 FEEDFORWARD = ((2, 64), (3, 128), (3, 256), (3, 256), (3, 256))
 FEEDBACK = ((3, 256), (3, 256), (3, 128), (2, 64))
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # and Keras' names
@@ -22,6 +27,9 @@ def dunet(
     width: float = 1.0,
     channels: int = 3,
     *,
+    feedforward: Blocks = FEEDFORWARD,
+    feedback: Blocks = FEEDBACK,
+    lateral: bool = True,
     output_scale: float = 1.0,
     zero_head: bool = False,
     block_size: int = 1,
@@ -36,6 +44,9 @@ def dunet(
     Args:
       width: factor on every layer's channels; 1 is the paper's network, 11,033,984 trainable parameters at 3 channels.
       channels: of the images.
+      feedforward: blocks from the images down, each after the first at half the side of the one before.
+      feedback: blocks back up again, one fewer.
+      lateral: whether a feedback block sees the feedforward block of its side too, by concatenation.
       output_scale: factor on the predicted negative noise; 2 is the paper's PGD x2 (appendix B).
       zero_head: start with a zero head, so that the untrained network is the identity.
       block_size: side of the patches of pixels that enter and leave as channels of one; 1: none, the paper's. At 2 the
@@ -47,55 +58,12 @@ def dunet(
       name: of the model.
 
     Returns:
-      A functional model for any height and width of at least 16.
+      A functional model for any height and width of at least 16, the side that the paper's halvings leave one pixel of.
 
     Raises:
-      ValueError: width leaves a layer without channels, or an argument is not positive.
+      ValueError: width leaves a layer without channels, blocks do not match, or an argument is not positive.
     """
-    return _denoiser(lateral=True, **locals())
-
-
-def dae(
-    width: float = 1.0,
-    channels: int = 3,
-    *,
-    output_scale: float = 1.0,
-    zero_head: bool = False,
-    block_size: int = 1,
-    synchronized: bool = False,
-    precision: str = "float32",
-    statistics_momentum: float = 0.9,
-    normalization: Normalization = INCEPTION,
-    name: str = "dae",
-) -> keras.Model:
-    """Denoising autoencoder: `dunet` without its lateral connections (Figure 2, left); arguments as there."""
-    return _denoiser(lateral=False, **locals())
-
-
-def _denoiser(
-    width,
-    channels,
-    output_scale,
-    zero_head,
-    block_size,
-    synchronized,
-    precision,
-    statistics_momentum,
-    normalization,
-    name,
-    lateral,
-) -> keras.Model:
-    if round(min(count for _, count in FEEDFORWARD) * width) < 1:
-        raise ValueError(f"width must leave every layer a channel (at least 1/64), received {width}")
-    if channels < 1:
-        raise ValueError(f"channels must be at least 1, received {channels}")
-    if block_size < 1:
-        raise ValueError(f"block_size must be at least 1, received {block_size}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, received {precision!r}")
-    if not output_scale > 0:
-        raise ValueError(f"output_scale must be positive, received {output_scale}")
-
+    _check(width, channels, feedforward, feedback, output_scale, block_size, precision)
     policy = PRECISIONS[precision]
 
     def convolution(x, filters: int, strides: int = 1):
@@ -119,10 +87,10 @@ def _denoiser(
     if block_size > 1:
         x = SpaceToDepth(block_size)(x)
     levels = []
-    for number, (count, filters) in enumerate(FEEDFORWARD):
+    for number, (count, filters) in enumerate(feedforward):
         x = block(x, count, filters, strides=1 if number == 0 else 2)
         levels.append(x)
-    for (count, filters), level in zip(FEEDBACK, reversed(levels[:-1])):
+    for (count, filters), level in zip(feedback, reversed(levels[:-1])):
         x = UpsampleLike(dtype=policy)([x, level])
         if lateral:
             x = layers.Concatenate(dtype=policy)([x, level])
@@ -137,6 +105,27 @@ def _denoiser(
     scale = np.multiply(normalization.std, output_scale).tolist()
     denoised = AddNoise(scale=scale, name="denoised")([images, noise])
     return keras.Model(images, denoised, name=name)
+
+
+def _check(width, channels, feedforward, feedback, output_scale, block_size, precision) -> None:
+    fewest = min(filters for _, filters in (*feedforward, *feedback))
+    if round(fewest * width) < 1:
+        raise ValueError(f"width must leave every layer a channel (at least 1/{fewest}), received {width}")
+    if len(feedback) != len(feedforward) - 1:
+        raise ValueError(f"expected a feedback block for each but one of {len(feedforward)}, received {len(feedback)}")
+    if channels < 1:
+        raise ValueError(f"channels must be at least 1, received {channels}")
+    if block_size < 1:
+        raise ValueError(f"block_size must be at least 1, received {block_size}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, received {precision!r}")
+    if not output_scale > 0:
+        raise ValueError(f"output_scale must be positive, received {output_scale}")
+
+
+def dae(width: float = 1.0, channels: int = 3, *, name: str = "dae", **options: Any) -> keras.Model:
+    """Denoising autoencoder: `dunet` without its lateral connections (Figure 2, left); other arguments as there."""
+    return dunet(width, channels, lateral=False, name=name, **options)
 
 
 def rescaled(denoiser: keras.Model, factor: float) -> keras.Model:
