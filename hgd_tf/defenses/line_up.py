@@ -199,13 +199,21 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _weighted(where: str, entry: dict[str, Any]) -> tuple[Any, Optional[float]]:
+    """Flow and weight of an entry; no flow where it holds something else."""
+    if entry.keys() != {"flow", "weight"}:
+        return None, None
+    flow, weight = entry["flow"], entry["weight"]
+    if type(weight) not in (int, float) or not 0 < weight < float("inf"):
+        raise RunError(f"{where}flow {flow!r}: weight: expected a positive number, received {weight!r}")
+    return flow, weight
+
+
 def _parse(where: str, entry: Any, denoisers, targets) -> DescribedFlow:
-    flow, weight = (entry.get("flow"), entry.get("weight")) if isinstance(entry, dict) else (entry, None)
-    if not isinstance(flow, str) or (isinstance(entry, dict) and entry.keys() != {"flow", "weight"}):
+    flow, weight = _weighted(where, entry) if isinstance(entry, dict) else (entry, None)
+    if not isinstance(flow, str):
         example = json.dumps({"flow": f"A{ARROW}X", "weight": 0.5})
         raise RunError(f"{where}expected a flow such as 'A{ARROW}X', or {example}, received {entry!r}")
-    if isinstance(entry, dict) and not (type(weight) in (int, float) and 0 < weight < float("inf")):
-        raise RunError(f"{where}flow {flow!r}: weight: expected a positive number, received {weight!r}")
     sides = [tuple(name.strip() for name in side.split(AND)) for side in flow.split(ARROW)]
     if len(sides) > 2:
         raise RunError(f"{where}expected one {ARROW} in a flow, received {flow!r}")
