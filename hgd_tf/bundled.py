@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Union
 
-PATTERNS = ("*.flags", "submission/models.json", "submission/members.json", "submission/paper.json")
+PATTERNS = ("*.flags", "submission/models.json", "submission/fast.json", "submission/paper.json")
 COPIES = "bundled_files"
 
 _PACKAGE = Path(__file__).resolve().parent

@@ -26,7 +26,7 @@ from hgd_tf.defenses.line_up import read_line_up
 
 print(hgd_tf.__file__)
 print(hgd_tf.load_defense("mini_inception_lgd").target.name)
-print(len(hgd_tf.load_samples()[0]), len(read_line_up("submission/members.json").flows))
+print(len(hgd_tf.load_samples()[0]), len(read_line_up("submission/models.json").flows))
 """
 SMALL_RUN = [
     *("--target=mini_vgg", "--members=target", "--holdout=target", "--ens_target=", "--strategy=one_device"),

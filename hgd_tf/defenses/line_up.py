@@ -136,7 +136,7 @@ def read_line_up(path: Union[str, Path]) -> LineUp:
     """Reads an ensemble's description; see the head of this file.
 
     Args:
-      path: of the file; where nothing is, `submission/models.json`, `members.json` and `paper.json` are the package's.
+      path: of the file; where nothing is, `submission/models.json`, `fast.json` and `paper.json` are the package's.
 
     Raises:
       RunError: the file is missing or malformed, or a flow names what it does not describe.
