@@ -24,7 +24,7 @@ classifier = keras.Sequential(
         layers.Dense(10, activation="softmax"),
     ]
 )
-classifier.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+classifier.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 classifier.fit(data.train.images / 255, data.train.labels, batch_size=32, epochs=6, verbose=0)  # it takes [0, 1]
 
 guarded = hgd_tf.guard(classifier, "mini_inception_lgd", input_range=(0, 1))  # takes and gives what the classifier does
