@@ -57,7 +57,7 @@ OURS, FOLDED, TRACED, ONNX = "exported", "PyTorch, folded", "PyTorch, traced and
 
 _DEFENSE = flags.DEFINE_string("defense", "efficientnet_lite0_lgd", "The single defense.")
 _MODELS = flags.DEFINE_string(
-    "models", str(Path(__file__).parents[1] / "submission" / "models.json"), "Description of the ensemble."
+    "models", str(Path(__file__).parents[1] / "submission" / "fast.json"), "Description of the ensemble."
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Turns of every program.", 3)
 _START_UPS = flags.DEFINE_integer("start_ups", 3, "Processes of every program.", 1)

@@ -4,8 +4,9 @@
 
 TABLE.json describes a table as hgd_tf/evaluation/described_table.py says; the flows of its row ROW are the members. All
 images are attacked at 299 pixels on the table's networks. The weights are those of the lowest mean cross-entropy on the
-images of HELD_OUT, in steps of a tenth; what is reported is of the images of TEST: accuracy by column, a paired test of
-the average beside its best member (the exact test of McNemar over images), and the correlation of the members' errors.
+images of HELD_OUT, in steps of a tenth; what is reported is of those of TEST: accuracy by column, a paired test of the
+average beside its best member (the exact test of McNemar over images), and the correlation of the members' errors. Of
+either folder the table's `test_images` are taken.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ SETS_DIR = "runs/sets"
 def answers(ensemble: Ensemble, config: ExperimentConfig) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """By column, the members' logits, float32 (members, attacks, images, classes); and the classes (images,)."""
     experiment = load_experiment(config, SETS_DIR)
-    clean = experiment.splits_at(COMPETITION_SIDE).test
+    clean = experiment.splits_at(COMPETITION_SIDE).test.head(config.test_images)
     sets = craft_test_sets(experiment.sets, clean, 0, COMPETITION_SIDE)
     images = {"clean": clean.images[None], **{key: stored.attacked for key, stored in sets.attacked.items()}}
-    members = [tf.function(flow) for flow in ensemble.flows]
+    members = [tf.function(flow, reduce_retracing=True) for flow in ensemble.flows]
     total = len(members) * sum(attacked.shape[0] * attacked.shape[1] for attacked in images.values())
     with tqdm(total=total, unit="img", mininterval=1) as bar:
         logits = {key: np.stack([_answers(one, attacked, bar) for one in members]) for key, attacked in images.items()}
