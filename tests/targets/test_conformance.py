@@ -65,8 +65,16 @@ CONFORMANCE = {
     "efficientnet_lite2": Expected((9, 9, 1280), 6_092_072, False, (224, 7), "bn1.relu6"),
 }
 
-# Whose family has a smaller one.
-LONG = ("inception_v4", "inception_resnet_v2", "resnet_v2_101", "resnet_v2_152", "resnet_v1_152", "resnet152")
+# Whose family has a smaller one; of ResNeXt, whose grouped convolutions have tests of their own, a minute and a half.
+LONG = (
+    "inception_v4",
+    "inception_resnet_v2",
+    "resnet_v2_101",
+    "resnet_v2_152",
+    "resnet_v1_152",
+    "resnet152",
+    "resnext101_32x4d",
+)
 
 
 def _cases():
