@@ -20,16 +20,16 @@ from absl import flags
 
 from hgd_tf import cli
 from hgd_tf.attacks import METHODS, SignGradientAttack
+from hgd_tf.attacks.roles import load_attacked
 from hgd_tf.attacks.sign_gradient import LABELS
 from hgd_tf.competition.attack_folder import attack_folder
 from hgd_tf.data.sample_images import folder_path
 from hgd_tf.errors import DataError
-from hgd_tf.targets import load_target
 
 for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
     flags.declare_key_flag(_shared)
 _METHOD = flags.DEFINE_enum("method", "ifgsm10", list(METHODS), "What is done.")
-_MODELS = flags.DEFINE_list("models", [], "Attacked networks: names (python -m hgd_tf.targets) or Keras models.")
+_MODELS = flags.DEFINE_list("models", [], "Attacked: NAME or NAME@SIDE (python -m hgd_tf.targets) or Keras models.")
 _LABEL = flags.DEFINE_enum(
     "label", "predicted", [label for label in LABELS if label != "true"], "Whose class is followed."
 )
@@ -47,7 +47,7 @@ flags.register_multi_flags_validator(
 
 
 def main(_) -> None:
-    models = [load_target(name) for name in _MODELS.value]
+    models = [load_attacked(name) for name in _MODELS.value]
     outcome = attack_folder(
         SignGradientAttack(models, _LABEL.value),
         METHODS[_METHOD.value],

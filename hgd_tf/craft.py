@@ -59,7 +59,7 @@ _WRITE_ATTACK_DIRS = flags.DEFINE_bool(
 )
 
 flags.DEFINE_string("target", DEFAULTS.target, "The classifier: a name (python -m hgd_tf.targets) or a Keras model.")
-flags.DEFINE_list("members", list(DEFAULTS.members), "The attacked ensemble; `target` is the target.")
+flags.DEFINE_list("members", list(DEFAULTS.members), "Attacked: NAME or NAME@SIDE; `target` is the target.")
 flags.DEFINE_string("holdout", DEFAULTS.holdout, "The network of the black-box sets.")
 flags.DEFINE_string("source", DEFAULTS.source, "The images.")
 flags.DEFINE_string("labels", None, "Table of the images' classes.")

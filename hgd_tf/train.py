@@ -137,7 +137,7 @@ flags.DEFINE_list("input_range", ["0", "255"], "Of a Keras model: the values it 
 flags.DEFINE_enum(
     "outputs", EXPERIMENT_DEFAULTS.outputs, OUTPUTS, "Of a Keras model: what it gives; auto: as its answers show."
 )
-flags.DEFINE_list("members", list(EXPERIMENT_DEFAULTS.members), "The attacked ensemble; `target` is the target.")
+flags.DEFINE_list("members", list(EXPERIMENT_DEFAULTS.members), "Attacked: NAME or NAME@SIDE; `target` is the target.")
 flags.DEFINE_string("holdout", EXPERIMENT_DEFAULTS.holdout, "The network of the black-box test sets.")
 flags.DEFINE_string(
     "ens_target", EXPERIMENT_DEFAULTS.ens_target, "Adversarially trained network to compare with; empty: none."

@@ -18,11 +18,17 @@ class Schedule(NamedTuple):
       steps: the length of each step, in units of epsilon.
       start: the image itself; a `uniform` point of the ball around it; or one of the ball's corners (`signs`).
       momentum: how much of the earlier gradients, each divided by its mean absolute value, a step keeps.
+      diversity: with which probability a step's gradient is that at the image shrunk at random to 0.9 to 1 of its
+        sides, and padded with black, drawn anew for each step and image (Xie et al. 2019, arXiv 1803.06978).
+      translation: side, in pixels, of the Gaussian kernel that each gradient is convolved with, which spans 3 standard
+        deviations either way (Dong et al. 2019, arXiv 1904.02884); 0: none.
     """
 
     steps: tuple[float, ...]
     start: str = FROM_IMAGE
     momentum: float = 0.0
+    diversity: float = 0.0
+    translation: int = 0
 
 
 Method = tuple[Schedule, ...]
@@ -44,13 +50,21 @@ def fgsm() -> Method:
     return ifgsm(1)
 
 
-def ifgsm(count: int) -> Method:
+def ifgsm(count: int, *, momentum: float = 0.0, diversity: float = 0.0, translation: int = 0) -> Method:
     """Iterative FGSM (Kurakin et al. 2017; section 2.1): `count` steps of epsilon / count.
 
+    Args:
+      count: steps.
+      momentum, diversity, translation: as in `Schedule`; the authors' choices are 1, 0.5 and 15.
+
     Raises:
-      ValueError: count is below 1.
+      ValueError: count is below 1, diversity no probability, or translation neither 0 nor odd.
     """
-    return (Schedule((1.0 / _positive(count),) * count),)
+    if not 0.0 <= diversity <= 1.0:
+        raise ValueError(f"expected a probability as diversity, received {diversity}")
+    if translation < 0 or (translation and translation % 2 == 0):
+        raise ValueError(f"expected 0 or an odd number of pixels as translation, received {translation}")
+    return (Schedule((1.0 / _positive(count),) * count, FROM_IMAGE, momentum, diversity, translation),)
 
 
 def momentum_ifgsm(count: int, momentum: float = 1.0) -> Method:
@@ -63,7 +77,7 @@ def momentum_ifgsm(count: int, momentum: float = 1.0) -> Method:
     Raises:
       ValueError: count is below 1.
     """
-    return (ifgsm(count)[0]._replace(momentum=momentum),)
+    return ifgsm(count, momentum=momentum)
 
 
 def decayed_ifgsm(steps: Sequence[float]) -> Method:
@@ -106,7 +120,13 @@ METHODS: dict[str, Method] = {
     "sign_noise": sign_noise(),
     "fgsm": fgsm(),
     **{f"ifgsm{count}": ifgsm(count) for count in (2, 4, 5, 8, 10, 20)},
-    "momentum_ifgsm10": momentum_ifgsm(10),
+    **{f"momentum_ifgsm{count}": momentum_ifgsm(count) for count in (4, 10)},
+    "diverse_ifgsm4": ifgsm(4, diversity=0.5),
+    "invariant_ifgsm4": ifgsm(4, translation=15),
+    **{
+        f"diverse_invariant_momentum_ifgsm{count}": ifgsm(count, momentum=1.0, diversity=0.5, translation=15)
+        for count in (4, 10)
+    },
     # Appendix D. The paper's text lost the numbers of steps; these are a choice, in its order of growing power.
     "difgsm4": decayed_ifgsm(linear_decay(4)),
     "adaifgsm2": adaptive_ifgsm(decayed_ifgsm(linear_decay(4)), ifgsm(10)),

@@ -125,6 +125,22 @@ MEMBERS_MIX = Recipe(
     lowest=1,
     highest=16,
 )
+# At the same cost, with iterated attacks that hold better for networks which they do not see.
+TRANSFER_MIXES = tuple(
+    MEMBERS_MIX._replace(
+        name=name,
+        attacks=tuple(
+            attack._replace(method=f"{kind}_ifgsm4") if attack.method == "ifgsm4" else attack
+            for attack in MEMBERS_MIX.attacks
+        ),
+    )
+    for name, kind in (
+        ("diverse_mix", "diverse"),
+        ("invariant_mix", "invariant"),
+        ("momentum_mix", "momentum"),
+        ("transfer_mix", "diverse_invariant_momentum"),
+    )
+)
 # For the first steps: among clean images and small epsilons an untrained denoiser learns to do nothing.
 STRONG_SET = LIGHT_MIX._replace(
     name="strong_set", attacks=tuple(attack for attack in LIGHT_MIX.attacks if attack.role != NOBODY), lowest=16
@@ -158,6 +174,7 @@ TRAINING_RECIPES = {
         TRAIN_MIX,
         LIGHT_MIX,
         MEMBERS_MIX,
+        *TRANSFER_MIXES,
         STRONG_SET,
         APPENDIX_D,
         APPENDIX_D_EVERY_EPSILON,

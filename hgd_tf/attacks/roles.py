@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Callable
+from typing import Any, Callable
 
 from hgd_tf.attacks.recipes import Roles
 from hgd_tf.errors import TargetError
-from hgd_tf.targets import Target
+from hgd_tf.targets import TARGETS, Target, load_target
 
 THE_TARGET = "target"  # among the members: the target itself
 
@@ -52,3 +52,22 @@ def assign_roles(
     if not target_as_loaded:
         del loaded[target_name]
     return Roles(target, players, held_out, {part: network(name) for part, name in named.items()})
+
+
+def load_attacked(name: str, **options: Any) -> Target:
+    """`load_target`; of NAME@SIDE, the registered network NAME with an input of that side, called NAME@SIDE.
+
+    Args:
+      name: of a network, or the path of a Keras model.
+      options: as in `load_target`.
+
+    Raises:
+      TargetError: the network does not load, or not at that side.
+    """
+    registered, at, side = name.partition("@")
+    if not at or registered not in TARGETS:
+        return load_target(name, **options)
+    if not (side.isascii() and side.isdigit()):
+        raise TargetError(f"expected {registered}@SIDE, a number of pixels, received {name!r}")
+    loaded = load_target(registered, image_size=int(side), **options)
+    return Target(loaded.network, name=name, source=loaded.source)

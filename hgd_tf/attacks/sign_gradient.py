@@ -11,6 +11,7 @@ import tensorflow as tf
 from cleverhans.tf2.utils import compute_gradient, optimize_linear
 
 from hgd_tf.attacks.methods import FROM_IMAGE, FROM_SIGNS, METHODS, Method, Schedule
+from hgd_tf.attacks.transfer import DRAWS, shrunk, smoothed
 from hgd_tf.pixel_range import PIXEL_MAX, checks_pixels
 
 Model = Callable[[tf.Tensor], "dict[str, tf.Tensor]"]
@@ -75,7 +76,7 @@ class SignGradientAttack(tf.Module):
           epsilon: integers (N,) or one for all, the L-infinity radius of each image in pixel units.
           method: its schedules are run one after the other, each on the images that have not fooled every model yet.
           labels: int (N,), 0-based; needed where `label` is `true` or `given`.
-          seed: of the random start and the random label.
+          seed: of the random start, the random label and the random sizes.
           numbers: int (N,), of the images in their set; default: 0, 1, …. Random draws depend on an image's number
             and the seed alone, not on the batch it is in.
           batch_size: images computed at a time; the last batch may be smaller. None: all of them.
@@ -176,14 +177,24 @@ class SignGradientAttack(tf.Module):
         attacked = tf.clip_by_value(images + radius * _offsets(schedule.start, seeds, images), lowest, highest)
         if moves:  # known while tracing: without steps there need be no model
             accumulated = tf.zeros_like(images)
-            for step in steps:
-                gradient = compute_gradient(self._model_fn, _loss, attacked, labels, self.targeted)
+            draws = _draws(seeds, tf.size(steps)) if schedule.diversity else None
+            for number in tf.range(tf.size(steps)):
+                gradient = self._gradient(schedule, attacked, labels, None if draws is None else draws[:, number])
                 if schedule.momentum:
-                    # A filter before the model can hide the gradient's static shape, which the loop needs to keep.
-                    gradient = tf.ensure_shape(_of_unit_mean(gradient), images.shape) + schedule.momentum * accumulated
+                    gradient = _of_unit_mean(gradient) + schedule.momentum * accumulated
                     accumulated = gradient
-                attacked = tf.clip_by_value(attacked + optimize_linear(gradient, step * radius), lowest, highest)
+                moved = attacked + optimize_linear(gradient, steps[number] * radius)
+                attacked = tf.clip_by_value(moved, lowest, highest)
         return tf.cast(tf.round(attacked), tf.uint8)
+
+    def _gradient(self, schedule: Schedule, images: tf.Tensor, labels, draws: Optional[tf.Tensor]) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            seen = images if draws is None else shrunk(images, draws, schedule.diversity)
+        gradient = compute_gradient(self._model_fn, _loss, seen, labels, self.targeted)
+        # A filter before the model can hide the gradient's static shape, which the loop needs to keep.
+        gradient = tf.ensure_shape(tape.gradient(seen, images, gradient), images.shape)
+        return smoothed(gradient, schedule.translation) if schedule.translation else gradient
 
     def _mean_outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = [model(images) for model in self.models]
@@ -233,6 +244,15 @@ def _offsets(start: str, seeds: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         fn_output_signature=tf.TensorSpec(shape, tf.float32),
     )
     return tf.where(uniform < 0.0, -1.0, 1.0) if start == FROM_SIGNS else uniform
+
+
+def _draws(seeds: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+    """(N, steps, 4), uniform in [0, 1), of each image's own seed; other draws than those of its start."""
+    return tf.map_fn(
+        lambda seed: tf.random.stateless_uniform((steps, DRAWS), seed),
+        tf.bitwise.invert(seeds),
+        fn_output_signature=tf.TensorSpec((None, DRAWS), tf.float32),
+    )
 
 
 def _batches(numbers: np.ndarray, batch_size: Optional[int]) -> Iterator[np.ndarray]:

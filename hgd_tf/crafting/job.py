@@ -8,7 +8,7 @@ from typing import Optional
 import numpy as np
 
 from hgd_tf.attacks.recipes import RECIPES
-from hgd_tf.attacks.roles import THE_TARGET, assign_roles
+from hgd_tf.attacks.roles import THE_TARGET, assign_roles, load_attacked
 from hgd_tf.crafting.plan import SetPlan
 from hgd_tf.data.opening import open_images
 from hgd_tf.data.sources import PartialSource, images_per_class, part_of_classes
@@ -70,7 +70,7 @@ def load_plan(config: CraftConfig) -> SetPlan:
             config.holdout,
             config.networks,
             target_name=config.target,
-            load=load_target,
+            load=load_attacked,
         )
         source = open_images(
             config.source,

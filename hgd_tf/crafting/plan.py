@@ -170,6 +170,10 @@ def thread_count() -> int:
 
 def _described(attack: BoundAttack) -> dict[str, Any]:
     schedules = [{**schedule._asdict(), "steps": list(schedule.steps)} for schedule in attack.method]
+    for field in ("diversity", "translation"):
+        for schedule in schedules:
+            if not schedule[field]:  # as before there were any, so that the sets of that time keep their digests
+                del schedule[field]
     return {"name": attack.name, "schedules": schedules, "networks": [model.name for model in attack.models]}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hgd_tf.attacks import Roles
 from hgd_tf.attacks.recipes import SEEN_CLASSES, UNSEEN_CLASSES
-from hgd_tf.attacks.roles import assign_roles
+from hgd_tf.attacks.roles import assign_roles, load_attacked
 from hgd_tf.crafting import SetCrafter
 from hgd_tf.data import CropShape, LabeledImages, Splits, load_photographs, load_splits
 from hgd_tf.data.splits import UNKNOWN, ClassSplit, drawn_classes
@@ -56,7 +56,7 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
     )
 
     def load(name: str) -> Target:
-        return load_target(name, input_range=config.input_range, custom_objects=config.custom_objects)
+        return load_attacked(name, input_range=config.input_range, custom_objects=config.custom_objects)
 
     roles = assign_roles(
         target,

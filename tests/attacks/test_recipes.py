@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from hgd_tf.attacks import (
@@ -27,9 +28,11 @@ from hgd_tf.attacks.recipes import (
     RECIPES,
     STRONG_SET,
     TRAIN_MIX,
+    TRANSFER_MIXES,
 )
+from hgd_tf.attacks.roles import load_attacked
 from hgd_tf.errors import TargetError
-from hgd_tf.targets import TARGETS
+from hgd_tf.targets import TARGETS, load_target
 
 
 class Player(NamedTuple):
@@ -42,9 +45,9 @@ ROOT = Path(__file__).parents[2]
 INC_V3, INC_RES_V2, RES, INC_V4 = (Player(name) for name in ("IncV3", "IncResV2", "Res", "IncV4"))
 MEMBERS = (INC_V3, INC_RES_V2, RES)
 PAPER = Roles(INC_V3, MEMBERS, INC_V4)
-FGSM, IFGSM2, IFGSM4, IFGSM8 = ((((1 / count,) * count, "image", 0.0),) for count in (1, 2, 4, 8))
+FGSM, IFGSM2, IFGSM4, IFGSM8 = ((((1 / count,) * count, "image", 0.0, 0.0, 0),) for count in (1, 2, 4, 8))
 
-# Table 1: (name, (steps in units of epsilon, start, momentum), attacked networks) of every attack.
+# Table 1: (name, (steps in units of epsilon, start, momentum, …), attacked networks) of every attack.
 TRAIN_ROWS = [
     ("fgsm_IncV3", FGSM, (INC_V3,)),
     ("fgsm_IncResV2", FGSM, (INC_RES_V2,)),
@@ -181,6 +184,26 @@ def test_the_members_mix_has_each_members_attacks_beside_the_ensembles_and_clean
     assert (MEMBERS_MIX.lowest, MEMBERS_MIX.highest) == (1, 16)
 
 
+def test_the_mixes_that_transfer_are_the_members_mix_with_other_iterated_attacks():
+    """As many attacks, of as many steps, on the same networks: runs compare at an equal budget."""
+    names = {
+        "diverse_mix": "diverse_ifgsm4",
+        "invariant_mix": "invariant_ifgsm4",
+        "momentum_mix": "momentum_ifgsm4",
+        "transfer_mix": "diverse_invariant_momentum_ifgsm4",
+    }
+    assert [mix.name for mix in TRANSFER_MIXES] == list(names)
+    plain = bind(MEMBERS_MIX, PAPER)
+    for mix in TRANSFER_MIXES:
+        method = names[mix.name]
+        for attack, other in zip(plain, bind(mix, PAPER), strict=True):
+            assert other.models == attack.models
+            assert other.name == attack.name.replace("ifgsm4", method)
+            assert [schedule.steps for schedule in other.method] == [schedule.steps for schedule in attack.method]
+            assert other.method == (METHODS[method] if "ifgsm4" in attack.name else attack.method)
+        assert mix._replace(name="members_mix", attacks=MEMBERS_MIX.attacks) == MEMBERS_MIX
+
+
 def test_the_strong_set_is_the_light_mixs_attacks_at_epsilon_16():
     assert [tuple(attack) for attack in bind(STRONG_SET, PAPER)] == TRAIN_ROWS[:-1]
     assert (STRONG_SET.lowest, STRONG_SET.highest) == (16, 16)
@@ -192,6 +215,7 @@ def test_training_takes_table_1s_attacks_or_variants_or_the_competitions():
         "train_mix": TRAIN_MIX,
         "light_mix": LIGHT_MIX,
         "members_mix": MEMBERS_MIX,
+        **{mix.name: mix for mix in TRANSFER_MIXES},
         "strong_set": STRONG_SET,
     }
     competitions = {"appendix_d": APPENDIX_D, "appendix_d_every_epsilon": APPENDIX_D_EVERY_EPSILON}
@@ -217,10 +241,35 @@ def test_table_4_trains_on_three_quarters_of_the_classes_and_tests_on_the_others
 
 def test_every_recipe_is_found_by_its_name():
     assert all(recipe.name == name for name, recipe in RECIPES.items())
-    assert len(RECIPES) == 18
+    assert len(RECIPES) == 22
 
 
 # --- who plays the parts ---
+
+
+def test_a_networks_name_may_say_its_side():
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1)).astype(np.uint8)
+    attacked, expected = load_attacked("mini_resnet@36"), load_target("mini_resnet", image_size=36)
+    assert (attacked.name, attacked.image_size) == ("mini_resnet@36", 36)
+    np.testing.assert_array_equal(attacked(images)["logits"], expected(images)["logits"])
+    names = [attack.name for attack in bind(MEMBERS_MIX, PAPER._replace(members=(attacked,)))]
+    assert names == ["no_op", "fgsm_mini_resnet@36", "ifgsm4_mini_resnet@36", "ifgsm4_ensemble"]
+    assert load_attacked("mini_resnet").name == "mini_resnet"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mini_resnet@", r"expected mini_resnet@SIDE, a number of pixels, received 'mini_resnet@'"),
+        ("mini_resnet@3x", r"expected mini_resnet@SIDE, .* received 'mini_resnet@3x'"),
+        ("mini_resnet@-3", r"expected mini_resnet@SIDE, .* received 'mini_resnet@-3'"),
+        ("mini_resnet@0", r"image_size must be at least 1, received 0"),
+        ("mini_vgg99@32", r"unknown target 'mini_vgg99@32': expected one of mini_inception"),
+    ],
+)
+def test_a_side_that_is_none_is_an_error(name, message):
+    with pytest.raises(TargetError, match=message):
+        load_attacked(name)
 
 
 def flags_of(flagfile: str) -> dict[str, str]:

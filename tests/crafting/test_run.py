@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 from small_set import content_of, small_images, small_roles
 
-from hgd_tf.attacks import TEST_SETS, TRAIN_SET
+from hgd_tf.attacks import TEST_SETS, TRAIN_SET, TRAINING_RECIPES
 from hgd_tf.attacks.recipes import TRAIN_MIX
 from hgd_tf.crafting import SetPlan, craft_set, open_shards, read_manifest
 from hgd_tf.crafting.shards import FORMATS
@@ -188,6 +188,15 @@ def test_the_manifest_says_all_that_determines_the_set(whole):
     assert [attack["name"] for attack in manifest["attacks"]][2:4] == ["fgsm_target", "fgsm_member"]
     assert set(manifest["networks"]) == {"target", "member", "holdout"}
     assert len(set(manifest["sha256"])) == 4
+
+
+def test_only_what_a_schedule_does_is_described_so_that_older_sets_keep_their_digests(roles):
+    plain, transfer = (plan_of(roles, TRAINING_RECIPES[name]) for name in ("members_mix", "transfer_mix"))
+    [schedule], [other] = (plan.description()["attacks"][3]["schedules"] for plan in (plain, transfer))
+    assert schedule == {"steps": [0.25] * 4, "start": "image", "momentum": 0.0}
+    assert list(schedule) == ["steps", "start", "momentum"]
+    assert other == {**schedule, "momentum": 1.0, "diversity": 0.5, "translation": 15}
+    assert len({plan.digest() for plan in (plain, transfer)}) == 2
 
 
 # --- images that are none ---
