@@ -2,11 +2,12 @@
 
     python -m hgd_tf.evaluate runs/pixel runs/fgd runs/lgd runs/cgd
     python -m hgd_tf.evaluate mini_inception_lgd
-    python -m hgd_tf.evaluate efficientnet_lite0_lgd --test_dir=DIR --labels=TABLE.csv
+    python -m hgd_tf.evaluate efficientnet_lite0_lgd submission/models.json --test_dir=DIR --labels=TABLE.csv
 
 The runs, or defences that come with the package, must be of the same target, attacked networks, images and seed. Beside
 them stand no defence, the median and Gaussian filters and the adversarially trained target; a pixel guided run has its
-PGD x2 (appendix B) beside it. The table is saved as results.csv and results.json.
+PGD x2 (appendix B) beside it. The file of a line-up (hgd_tf/defenses/line_up.py) beside a run is one more row, under
+its name, such as models. The table is saved as results.csv and results.json.
 
 With --test_dir, images of your own are the test images of runs that were trained on --photographs: a folder a class,
 files that --labels classifies, that table alone, samples (twelve photographs of the package), or tfds:NAME:SPLIT.
