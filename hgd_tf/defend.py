@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 # What needs TensorFlow is imported where it is used: mistakes are told at once, and start-up counts towards the limit.
 
 _DEFENSE = define_defense("models", "run_dir", default="runs/lgd")
-for _shared in ("defense", "checkpoint_dir", "custom_objects", "safe_mode"):
-    flags.declare_key_flag(_shared)
 _IMAGE = flags.DEFINE_string("image", None, "The image.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the denoised image goes; its ending says the format.")
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of images to classify.")

@@ -7,8 +7,9 @@ from typing import Optional
 
 from absl import flags
 
-NAME = "defense"
-WHAT = "A training run's folder, a defense that comes with the package, or the JSON file of a line-up."
+NAME, WHAT = "defense", "A training run's folder, a defense that comes with the package, or the JSON file of a line-up."
+
+flags.disclaim_key_flags()  # what is defined here is in the --help of the command that asks for it
 
 
 class _OldName(flags.Flag):
@@ -22,7 +23,10 @@ class _OldName(flags.Flag):
 
 
 def define_defense(*old_names: str, default: Optional[str] = None, required: bool = False) -> flags.FlagHolder:
-    """The flag, whose value `load_defense` takes; `--help` shows it, and not the old names, which it has too."""
+    """The flag, whose value `load_defense` takes, and those of what it loads; no `--help` shows the old names."""
     for name in old_names:
-        flags.DEFINE_flag(_OldName(flags.ArgumentParser(), None, name, None, f"Old name of --{NAME}."))
+        old = _OldName(flags.ArgumentParser(), None, name, None, f"Old name of --{NAME}.")
+        flags.DEFINE_flag(old, module_name=__name__)
+    for shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
+        flags.declare_key_flag(shared)
     return flags.DEFINE_string(NAME, default, WHAT, required=required)

@@ -30,8 +30,6 @@ from hgd_tf.defenses.exporting import export, export_path
 from hgd_tf.defenses.loading import is_line_up
 
 _DEFENSE = define_defense("models", required=True)
-for _shared in ("defense", "checkpoint_dir", "custom_objects", "safe_mode"):
-    flags.declare_key_flag(_shared)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/exports", "Folder of the exported models.")
 _NAME = flags.DEFINE_string("name", None, "Of the model; default: that of the defense's folder or file.")
 _VERSION = flags.DEFINE_integer("version", 1, "Of the model; the highest is served.", 1)

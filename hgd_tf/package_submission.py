@@ -20,8 +20,6 @@ from hgd_tf.submissions.packaging import Package, package
 from hgd_tf.submissions.validation import BATCH_IMAGES, TIME_LIMIT, Check, validate
 
 _DEFENSE = define_defense("models")
-for _shared in ("defense", "checkpoint_dir", "custom_objects", "safe_mode"):
-    flags.declare_key_flag(_shared)
 _OUTPUT_FILE = flags.DEFINE_string("output_file", "runs/submission.zip", "The archive.")
 _VALIDATE = flags.DEFINE_bool("validate", False, "Check the archive when it is packed.")
 _VALIDATE_FILE = flags.DEFINE_string("validate_file", None, "Archive or directory to check, instead of packing one.")

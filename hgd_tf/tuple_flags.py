@@ -12,6 +12,8 @@ from hgd_tf.errors import DataError
 
 LEAST_SIDE = 8
 
+flags.disclaim_key_flags()  # what is defined here is in the --help of the command that asks for it
+
 
 class _TupleParser(flags.ArgumentParser):
     """Parses words between commas, each by itself."""

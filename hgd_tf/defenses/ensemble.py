@@ -127,14 +127,11 @@ class Ensemble(Classifier):
       TargetError: there is no flow, or they do not fit together.
     """
 
+    flows: tuple[Flow, ...] = ()
+
     def __init__(self, flows: Sequence[Flow]):
         super().__init__([target for flow in flows for target in flow.targets], "ensemble")
-        self._flows = tuple(flows)
-
-    @property
-    def flows(self) -> tuple[Flow, ...]:
-        """In the order given."""
-        return self._flows
+        self.flows = tuple(flows)
 
     def of_sized(self, images: Images) -> dict[str, tf.Tensor]:
         """As in `Classifier`."""

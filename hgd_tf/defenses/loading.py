@@ -35,10 +35,8 @@ def load_defense(
     """
     if not is_line_up(source):
         return load_saved(source, target, custom_objects, safe_mode)
-    options = {"target": target, "custom_objects": custom_objects, "safe_mode": safe_mode}
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise ValueError(f"{source} is a line-up, which says all itself: expected no {given[0]}")
+    if any(option is not None for option in (target, custom_objects, safe_mode)):
+        raise ValueError(f"{source} is a line-up, which says all itself: expected no other argument")
     return read_line_up(source).load()
 
 

@@ -255,14 +255,10 @@ class _Shared:
 
     def __init__(self, model: keras.Model, compiled: Callable[[tf.Tensor], Any]):
         self._model = model
-        self._compiled = compiled
-        self._answers: dict[int, tuple[tf.Tensor, Any]] = {}
+        self._answer = functools.lru_cache(maxsize=None)(lambda images: compiled(images.deref()))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def __call__(self, images: tf.Tensor, training: bool) -> Any:
-        if id(images) not in self._answers:
-            # The images are kept as well: no other tensor may take their place.
-            self._answers[id(images)] = images, self._compiled(images)
-        return self._answers[id(images)][1]
+        return self._answer(images.ref())
