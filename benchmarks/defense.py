@@ -45,10 +45,8 @@ from absl import app, flags, logging
 from torch_networks import export_onnx, folded, torch_ensemble
 from turns import median_seconds
 
-from hgd_tf.defenses import load_defense
-from hgd_tf.defenses.ensemble import Ensemble, as_ensemble
+from hgd_tf.defenses import Classifier, load_defense
 from hgd_tf.defenses.exporting import export
-from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.targets import resize_to
 
 IMAGE_SIZE, COARSE_SIZE, NOISE = 299, 20, 8.0
@@ -81,13 +79,8 @@ START_UPS = {
     + "model = tf.saved_model.load(path)\nmodel.signatures['serving_default'](images=tf.constant(images))['logits']",
     "Keras": THREADS_OF["tensorflow"]
     + """
-if path.endswith('.json'):
-    from hgd_tf.defenses.line_up import read_line_up
-    model = read_line_up(path).load()
-else:
-    from hgd_tf.defenses import load_defense
-    model = load_defense(path)
-model(images)['logits']""",
+from hgd_tf.defenses import load_defense
+load_defense(path)(images)['logits']""",
     FOLDED: THREADS_OF["torch"]
     + "with torch.inference_mode():\n    torch.load(path, weights_only=False)(torch.from_numpy(images))",
     TRACED: THREADS_OF["torch"] + "with torch.inference_mode():\n    torch.jit.load(path)(torch.from_numpy(images))",
@@ -112,17 +105,12 @@ class Subject(NamedTuple):
 
     title: str
     source: str
-    ensemble: Ensemble
-    keras: Callable[[np.ndarray], dict[str, tf.Tensor]]
+    classifier: Classifier
 
 
 def subjects() -> list[Subject]:
-    defense = load_defense(_DEFENSE.value)
-    title, ensemble = Path(_DEFENSE.value).name, read_line_up(_MODELS.value).load()
-    return [
-        Subject(title, _DEFENSE.value, as_ensemble(defense, title), defense),
-        Subject(f"ensemble {Path(_MODELS.value).stem}", _MODELS.value, ensemble, ensemble),
-    ]
+    named = {Path(_DEFENSE.value).name: _DEFENSE.value, f"ensemble {Path(_MODELS.value).stem}": _MODELS.value}
+    return [Subject(title, source, load_defense(source)) for title, source in named.items()]
 
 
 def random_images() -> np.ndarray:
@@ -138,10 +126,10 @@ def random_images() -> np.ndarray:
 
 def tensorflow_programs(subject: Subject, images: np.ndarray, path: Path) -> dict[str, Program]:
     loaded = tf.saved_model.load(str(path))
-    graph = tf.function(lambda images: subject.keras(images)["logits"])
+    graph = tf.function(lambda images: subject.classifier(images)["logits"])
     return {
         OURS: lambda: loaded.signatures["serving_default"](images=tf.constant(images))["logits"].numpy(),
-        "Keras": lambda: subject.keras(images)["logits"].numpy(),
+        "Keras": lambda: subject.classifier(images)["logits"].numpy(),
         "Keras, tf.function": lambda: graph(tf.constant(images)).numpy(),
     }
 
@@ -255,9 +243,9 @@ def print_parts(path: Path, images: np.ndarray) -> None:
 def compare(subject: Subject, images: np.ndarray, folder: Path) -> list[str]:
     """Prints what is remarkable; returns the subject's table."""
     path = folder / subject.title.replace(" ", "_") / "1"
-    export(subject.ensemble, path, subject.source)
+    export(subject.classifier, path, subject.source)
     tensor = torch.from_numpy(images)
-    network = torch_ensemble(subject.ensemble)
+    network = torch_ensemble(subject.classifier)
     fused = folded(network)
     counts = [sum(isinstance(module, torch.nn.BatchNorm2d) for module in net.modules()) for net in (network, fused)]
     print(f"{subject.title}: PyTorch has {counts[0]} batch normalizations, {counts[1]} when folded", flush=True)

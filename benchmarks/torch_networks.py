@@ -13,7 +13,7 @@ import torch.fx.experimental.optimization as fx_optimization
 from torch import nn
 from torch.nn import functional
 
-from hgd_tf.defenses.ensemble import Ensemble
+from hgd_tf.defenses import Classifier
 from hgd_tf.denoisers.layers import SpaceToDepth
 from hgd_tf.denoisers.networks import FEEDBACK, FEEDFORWARD
 from hgd_tf.normalization import INCEPTION, LITE
@@ -188,9 +188,9 @@ class TorchEnsemble(nn.Module):
         return sum(logits) / len(logits)
 
 
-def torch_ensemble(ensemble: Ensemble) -> TorchEnsemble:
-    """Our ensemble of EfficientNet-Lites in PyTorch with its weights, frozen and channels-last; one denoiser a flow."""
-    pairs = [(flow.denoisers[0], target) for flow in ensemble.flows for target in flow.targets]
+def torch_ensemble(classifier: Classifier) -> TorchEnsemble:
+    """Flows of one denoiser, of equal weight, to EfficientNet-Lites, in PyTorch; frozen and channels-last."""
+    pairs = [(flow.denoisers[0], target) for flow in classifier.flows for target in flow.targets]
     denoisers = list({id(denoiser): denoiser for denoiser, _ in pairs}.values())
     order = [id(denoiser) for denoiser in denoisers]
     targets = []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         sign_noise,
     )
     from hgd_tf.data import load_fashion_mnist, load_samples
-    from hgd_tf.defenses import Defense, load_defense, save_defense
+    from hgd_tf.defenses import Classifier, Defense, load_defense, save_defense
     from hgd_tf.defenses.guarding import guard
     from hgd_tf.denoisers import dae, dunet, gaussian, load_official_denoiser, median
     from hgd_tf.targets import Target, load_target
@@ -35,6 +35,7 @@ if sys.argv[:1] == ["-m"]:  # `python -m hgd_tf.<command>` is starting
     mute_tensorflow()
 
 _HOMES = {
+    "Classifier": "hgd_tf.defenses",
     "Defense": "hgd_tf.defenses",
     "SignGradientAttack": "hgd_tf.attacks",
     "Target": "hgd_tf.targets",
@@ -60,6 +61,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Classifier",
     "Defense",
     "SignGradientAttack",
     "Target",

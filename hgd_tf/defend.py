@@ -1,13 +1,13 @@
 """Denoises one image and says what the classifier makes of it before and after; or classifies a folder of images.
 
     python -m hgd_tf.defend --image=photo.png --output=denoised.png
-    python -m hgd_tf.defend --input_dir=images --output_file=classes.csv --models=submission/models.json
+    python -m hgd_tf.defend --input_dir=images --output_file=classes.csv --defense=submission/models.json
 
 Any image that Pillow reads, or sample:NAME, a photograph of the package (a wrong NAME lists them); it is converted to
-the classifier's channels and size.
+the classifier's channels and size. --defense is a run's folder, a defense that comes with the package, or a file that
+describes an ensemble (hgd_tf/defenses/line_up.py says how).
 
-A folder, or samples, which are all of the package's photographs, is classified as the NIPS 2017 competition does it, by
-the ensemble that --models describes (hgd_tf/defenses/line_up.py says how), or by the defense of --run_dir.
+A folder, or samples, which are all of the package's photographs, is classified as the NIPS 2017 competition does it.
 --output_file gets a line NAME,LABEL for every .png, .jpg or .jpeg file, LABEL in 1..1000, batch by batch. All are there
 before --time_limit: where it would not suffice, costly parts of the ensemble are left out for the last ones.
 """
@@ -21,30 +21,23 @@ from absl import flags
 
 from hgd_tf import cli
 from hgd_tf.competition import runner
-from hgd_tf.errors import DataError
+from hgd_tf.defense_flag import define_defense
+from hgd_tf.errors import DataError, RunError
 
 if TYPE_CHECKING:
-    from hgd_tf.defenses.ensemble import Ensemble, Flow
+    from hgd_tf.defenses.ensemble import Classifier, Flow
 
 # What needs TensorFlow is imported where it is used: mistakes are told at once, and start-up counts towards the limit.
 
-DEFAULT_RUN = "runs/lgd"
-
-for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
-    flags.declare_key_flag(_shared)
+_DEFENSE = define_defense("models", "run_dir", default="runs/lgd")
 _IMAGE = flags.DEFINE_string("image", None, "The image.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the denoised image goes; its ending says the format.")
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of images to classify.")
 _OUTPUT_FILE = flags.DEFINE_string("output_file", None, "CSV file that receives their classes.")
-_MODELS = flags.DEFINE_string("models", None, "JSON file that describes the ensemble, such as submission/models.json.")
-_RUN_DIR = flags.DEFINE_string(
-    "run_dir", None, f"A training run's folder, or a shipped defense; default: {DEFAULT_RUN}."
-)
 _TIME_LIMIT = flags.DEFINE_float("time_limit", runner.TIME_LIMIT, "Seconds for a folder, start-up included.", 0.0)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", runner.BATCH_SIZE, "Images of a folder computed at a time.", 1)
 
 flags.mark_flags_as_mutual_exclusive(["image", "input_dir"], required=True)
-flags.mark_flags_as_mutual_exclusive(["models", "run_dir"])
 
 
 def _go_together(first: str, second: str, message: str) -> None:
@@ -56,80 +49,78 @@ def _go_together(first: str, second: str, message: str) -> None:
 
 _go_together("input_dir", "output_file", "expected --output_file=FILE.csv, which receives the classes of --input_dir")
 _go_together("output_file", "input_dir", "--output_file goes with --input_dir; for an image, there is --output")
-_go_together("models", "input_dir", "--models goes with --input_dir; for an image, there is --run_dir")
 _go_together("output", "image", "--output goes with --image; for a folder, there is --output_file")
 
 
 def main(_) -> None:
     started = time.monotonic()
-    run_dir = _RUN_DIR.value or DEFAULT_RUN
     if _IMAGE.value:
-        _defend_image(_IMAGE.value, run_dir, _OUTPUT.value)
+        _defend_image(_IMAGE.value, _DEFENSE.value, _OUTPUT.value)
     elif _INPUT_DIR.value and _OUTPUT_FILE.value:
         try:
-            _defend_folder(_INPUT_DIR.value, _OUTPUT_FILE.value, run_dir, _MODELS.value, started)
+            _defend_folder(_INPUT_DIR.value, _OUTPUT_FILE.value, _DEFENSE.value, started)
         except runner.RunnerError as error:
             raise DataError(str(error)) from error
 
 
-def _defend_image(image: str, run_dir: str, output: Optional[str]) -> None:
+def _defend_image(image: str, source: str, output: Optional[str]) -> None:
     from hgd_tf.data.images import read_image, write_image
     from hgd_tf.data.sample_images import image_path
-    from hgd_tf.defenses import Defense, load_defense
+    from hgd_tf.defenses import load_defense
+    from hgd_tf.defenses.ensemble import Ensemble, Flow
     from hgd_tf.targets import class_name
 
-    def answer(defense: Defense) -> str:
-        outputs = defense(images)
+    def answer(classifier: Classifier) -> str:
+        outputs = classifier(images)
         index = int(outputs["classes"][0])
-        return f"{class_name(defense.target.name, index)}, {100 * float(outputs['probabilities'][0, index]):.1f} %"
+        return f"{class_name(names[0], index)}, {100 * float(outputs['probabilities'][0, index]):.1f} %"
 
     path = image_path(image)
-    defense = load_defense(run_dir)
-    images = read_image(path, defense.target.channels)
-    print(f"{defense.target.name} before: {answer(Defense(None, defense.target))}")
-    print(f"{defense.target.name} after:  {answer(defense)}")
+    defense = load_defense(source)
+    first, *others = defense.flows
+    if output and others:
+        raise RunError(f"--output: expected a defense of one denoised image, received {source} with {len(others) + 1}")
+    undefended = Ensemble([Flow([], flow.targets, flow.title, flow.weight) for flow in defense.flows])
+    names = list(dict.fromkeys(target.name for flow in defense.flows for target in flow.targets))
+    images = read_image(path, defense.channels)
+    print(f"{' & '.join(names)} before: {answer(undefended)}")
+    print(f"{' & '.join(names)} after:  {answer(defense)}")
     if output:
-        write_image(output, defense.denoise(images).numpy())
+        write_image(output, first.denoise(images).numpy())
         print(f"denoised image: {output}")
 
 
-def _defend_folder(input_dir: str, output_file: str, run_dir: str, models: Optional[str], started: float) -> None:
+def _defend_folder(input_dir: str, output_file: str, source: str, started: float) -> None:
     from tqdm import tqdm
 
     from hgd_tf.data.sample_images import folder_path
+    from hgd_tf.defenses import load_defense
 
     images = folder_path(input_dir)
     count = len(runner.image_names(images))
-    ensemble = _load_ensemble(run_dir, models)
+    defense = load_defense(source)
     start_up = time.monotonic() - started
     with tqdm(total=count, desc="classifying", unit="img", mininterval=1, disable=None) as bar:
         outcome = runner.classify_folder(
-            [_member(flow) for flow in ensemble.flows],
+            [_member(flow) for flow in defense.flows],
             images,
             output_file,
             time_limit=_TIME_LIMIT.value,
             started=started,
             batch_size=_BATCH_SIZE.value,
-            channels=ensemble.channels,
+            channels=defense.channels,
             on_batch=bar.update,
         )
     guessed = f", {outcome.guessed} of them guessed" if outcome.guessed else ""
     print(f"{outcome.rows} images{guessed} in {outcome.seconds:.1f} s (start-up {start_up:.1f} s): {output_file}")
 
 
-def _load_ensemble(run_dir: str, models: Optional[str]) -> Ensemble:
-    from hgd_tf.defenses import load_defense
-    from hgd_tf.defenses.ensemble import as_ensemble
-    from hgd_tf.defenses.line_up import read_line_up
-
-    return as_ensemble(load_defense(run_dir), run_dir) if models is None else read_line_up(models).load()
-
-
 def _member(flow: Flow) -> runner.Member:
     """A flow as one graph for images of every size."""
     import tensorflow as tf
 
-    graph = tf.function(flow, input_signature=[tf.TensorSpec((None, None, None, flow.channels), tf.uint8)])
+    images = tf.TensorSpec((None, None, None, flow.channels), tf.uint8)
+    graph = tf.function(lambda images: flow(images)["logits"], input_signature=[images])
     return runner.Member(flow.title, lambda images: graph(tf.constant(images)).numpy(), flow.weight)
 
 

@@ -2,11 +2,12 @@
 
     python -m hgd_tf.evaluate runs/pixel runs/fgd runs/lgd runs/cgd
     python -m hgd_tf.evaluate mini_inception_lgd
-    python -m hgd_tf.evaluate efficientnet_lite0_lgd --test_dir=DIR --labels=TABLE.csv
+    python -m hgd_tf.evaluate efficientnet_lite0_lgd submission/models.json --test_dir=DIR --labels=TABLE.csv
 
 The runs, or defences that come with the package, must be of the same target, attacked networks, images and seed. Beside
 them stand no defence, the median and Gaussian filters and the adversarially trained target; a pixel guided run has its
-PGD x2 (appendix B) beside it. The table is saved as results.csv and results.json.
+PGD x2 (appendix B) beside it. The file of a line-up (hgd_tf/defenses/line_up.py) beside a run is one more row. The
+table is saved as results.csv and results.json.
 
 With --test_dir, images of your own are the test images of runs that were trained on --photographs: a folder a class,
 files that --labels classifies, that table alone, samples (twelve photographs of the package), or tfds:NAME:SPLIT.
@@ -73,15 +74,10 @@ flags.register_multi_flags_validator(
 
 
 def _changes() -> dict[str, Any]:
-    changes: dict[str, Any] = {}
+    fields = {"test_sizes": _TEST_SIZES, "test_transports": _TRANSPORT, "adaptive_images": _ADAPTIVE_IMAGES}
+    changes: dict[str, Any] = {field: flag.value for field, flag in fields.items() if flag.value}
     if _TEST_DIR.value:
         changes.update(test_dir=_TEST_DIR.value, labels=_LABELS.value, photographs=None, data_dir=None)
-    if _TEST_SIZES.value:
-        changes["test_sizes"] = _TEST_SIZES.value
-    if _TRANSPORT.value:
-        changes["test_transports"] = _TRANSPORT.value
-    if _ADAPTIVE_IMAGES.value:
-        changes["adaptive_images"] = _ADAPTIVE_IMAGES.value
     return changes
 
 

@@ -1,7 +1,7 @@
-"""Exports a defense, or an ensemble of several, as a SavedModel for TensorFlow Serving.
+"""Exports a defense, or an ensemble, as a SavedModel for TensorFlow Serving.
 
     python -m hgd_tf.export --defense=efficientnet_lite0_lgd
-    python -m hgd_tf.export --models=submission/models.json --name=lite --version=2
+    python -m hgd_tf.export --defense=submission/models.json --name=lite --version=2
 
 It is written to OUTPUT_DIR/NAME/VERSION and loads in plain TensorFlow 2.15, without this package. Signatures:
 
@@ -24,21 +24,17 @@ from pathlib import Path
 from absl import flags, logging
 
 from hgd_tf import cli
+from hgd_tf.defense_flag import define_defense
 from hgd_tf.defenses import load_defense
-from hgd_tf.defenses.ensemble import as_ensemble
 from hgd_tf.defenses.exporting import export, export_path
-from hgd_tf.defenses.line_up import read_line_up
+from hgd_tf.defenses.loading import is_line_up
 
-for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
-    flags.declare_key_flag(_shared)
-_DEFENSE = flags.DEFINE_string("defense", None, "A defense that comes with the package, or a run's folder.")
-_MODELS = flags.DEFINE_string("models", None, "Description of an ensemble, such as submission/models.json.")
+_DEFENSE = define_defense("models", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/exports", "Folder of the exported models.")
-_NAME = flags.DEFINE_string("name", None, "Of the model; default: that of the defense's folder or of the description.")
+_NAME = flags.DEFINE_string("name", None, "Of the model; default: that of the defense's folder or file.")
 _VERSION = flags.DEFINE_integer("version", 1, "Of the model; the highest is served.", 1)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace that version where it exists.")
 
-flags.mark_flags_as_mutual_exclusive(["defense", "models"], required=True)
 flags.register_validator(
     "name", lambda name: name is None or re.fullmatch(r"\w[\w.-]*", name), "expected letters, digits, _, - and dots"
 )
@@ -46,11 +42,10 @@ flags.register_validator(
 
 def main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # TensorFlow says what a SavedModel's inputs are called
-    source = str(_DEFENSE.value or _MODELS.value)
-    name = _NAME.value or (Path(source).resolve().name if _DEFENSE.value else Path(source).stem)
+    source = str(_DEFENSE.value)
+    name = _NAME.value or (Path(source).stem if is_line_up(source) else Path(source).resolve().name)
     path = export_path(_OUTPUT_DIR.value, name, _VERSION.value, _OVERWRITE.value)
-    ensemble = as_ensemble(load_defense(source), name) if _DEFENSE.value else read_line_up(source).load()
-    exported = export(ensemble, path, source)
+    exported = export(load_defense(source), path, source)
     print(f"{path}: {exported.size / 1e6:.1f} MB, signatures {', '.join(exported.signatures)}")
 
 

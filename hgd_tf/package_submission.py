@@ -1,6 +1,6 @@
-"""Packs an ensemble as a submission of the NIPS 2017 competition, and checks submissions of any kind.
+"""Packs a defense or an ensemble as a submission of the NIPS 2017 competition, and checks submissions of any kind.
 
-    python -m hgd_tf.package_submission --models=submission/models.json --output_file=runs/submission.zip --validate
+    python -m hgd_tf.package_submission --defense=submission/models.json --output_file=runs/submission.zip --validate
     python -m hgd_tf.package_submission --validate_file=runs/submission.zip
 
 The archive needs TensorFlow and NumPy only: one exported model for each flow of the ensemble, and the program that runs
@@ -13,20 +13,20 @@ from __future__ import annotations
 from absl import flags, logging
 
 from hgd_tf import cli
-from hgd_tf.defenses.line_up import read_line_up
+from hgd_tf.defense_flag import define_defense
+from hgd_tf.defenses import load_defense
 from hgd_tf.errors import DataError
 from hgd_tf.submissions.packaging import Package, package
 from hgd_tf.submissions.validation import BATCH_IMAGES, TIME_LIMIT, Check, validate
 
-flags.declare_key_flag("checkpoint_dir")
-_MODELS = flags.DEFINE_string("models", None, "Description of the ensemble to pack, such as submission/models.json.")
+_DEFENSE = define_defense("models")
 _OUTPUT_FILE = flags.DEFINE_string("output_file", "runs/submission.zip", "The archive.")
 _VALIDATE = flags.DEFINE_bool("validate", False, "Check the archive when it is packed.")
 _VALIDATE_FILE = flags.DEFINE_string("validate_file", None, "Archive or directory to check, instead of packing one.")
 _IMAGES = flags.DEFINE_integer("images", BATCH_IMAGES, "Images of noise that a check runs the submission on.", 1)
 _TIME_LIMIT = flags.DEFINE_float("time_limit", TIME_LIMIT, "Seconds that a checked submission may run.", 1.0)
 
-flags.mark_flags_as_mutual_exclusive(["models", "validate_file"], required=True)
+flags.mark_flags_as_mutual_exclusive(["defense", "validate_file"], required=True)
 flags.register_validator("output_file", lambda path: path.endswith(".zip"), "expected a name that ends in .zip")
 
 
@@ -51,8 +51,8 @@ def _validate(path: str) -> None:
 
 def main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # TensorFlow says what a SavedModel's inputs are called
-    if _MODELS.value:
-        _describe(package(read_line_up(_MODELS.value).load(), _OUTPUT_FILE.value, _MODELS.value))
+    if _DEFENSE.value:
+        _describe(package(load_defense(_DEFENSE.value), _OUTPUT_FILE.value, _DEFENSE.value))
     if _VALIDATE.value or _VALIDATE_FILE.value:
         _validate(_VALIDATE_FILE.value or _OUTPUT_FILE.value)
 

@@ -158,7 +158,7 @@ def test_evaluate_repeats_the_runs_own_table(story):
 
 def test_defend_says_before_and_after_and_writes_the_image(story):
     outcome = run_warm(
-        story.folder, "hgd_tf.defend", ["--run_dir=run", "--image=dress.png", "--output=out/denoised.png"]
+        story.folder, "hgd_tf.defend", ["--defense=run", "--image=dress.png", "--output=out/denoised.png"]
     )
     assert (outcome.status, outcome.stderr) == (0, "")
     before, after, written = outcome.stdout.splitlines()

@@ -190,22 +190,22 @@ MISTAKES = {
     "described wrongly": Mistake(
         "train", [*SMALL, "--config=wrong.json"], r"wrong\.json: experiment: seed: expected at least 0, received -1"
     ),
-    "no image": Mistake("defend", ["--run_dir=defense", "--image=words.png"], r"words\.png is truncated or no image"),
-    "missing image": Mistake("defend", ["--run_dir=defense", "--image=absent.png"], r"no such file: absent\.png"),
+    "no image": Mistake("defend", ["--defense=defense", "--image=words.png"], r"words\.png is truncated or no image"),
+    "missing image": Mistake("defend", ["--defense=defense", "--image=absent.png"], r"no such file: absent\.png"),
     "empty image": Mistake(
-        "defend", ["--run_dir=defense", "--image=empty.png"], r"empty\.png is truncated or no image"
+        "defend", ["--defense=defense", "--image=empty.png"], r"empty\.png is truncated or no image"
     ),
     "unknown sample": Mistake(
-        "defend", ["--run_dir=defense", "--image=sample:dog"], r"NAME is one of basenji, .*zebra; received 'sample:dog'"
+        "defend", ["--defense=defense", "--image=sample:dog"], r"NAME is one of basenji, .*zebra; received 'sample:dog'"
     ),
-    "samples as image": Mistake("defend", ["--run_dir=defense", "--image=samples"], r"one image, such as sample:zebra"),
-    "folder as image": Mistake("defend", ["--run_dir=defense", "--image=empty"], r"empty"),
+    "samples as image": Mistake("defend", ["--defense=defense", "--image=samples"], r"one image, such as sample:zebra"),
+    "folder as image": Mistake("defend", ["--defense=defense", "--image=empty"], r"empty"),
     "no image format": Mistake(
-        "defend", ["--run_dir=defense", "--image=dress.png", "--output=x.doc"], r"x\.doc.*\.png"
+        "defend", ["--defense=defense", "--image=dress.png", "--output=x.doc"], r"x\.doc.*\.png"
     ),
-    "no image flag": Mistake("defend", ["--run_dir=defense"], r"image"),
-    "no defense": Mistake("defend", ["--run_dir=empty", "--image=dress.png"], r"empty holds no defense"),
-    "half a defense": Mistake("defend", ["--run_dir=run0", "--image=dress.png"], r"run0 holds no defense"),
+    "no image flag": Mistake("defend", ["--defense=defense"], r"image"),
+    "no defense": Mistake("defend", ["--defense=empty", "--image=dress.png"], r"empty holds no defense"),
+    "half a defense": Mistake("defend", ["--defense=run0", "--image=dress.png"], r"run0 holds no defense"),
     "evaluate nothing": Mistake("evaluate", [], r"at least one training run, received none"),
     "evaluate no run": Mistake("evaluate", ["empty"], r"empty is no run directory"),
     "evaluate nowhere": Mistake("evaluate", ["absent"], r"no such directory: absent"),

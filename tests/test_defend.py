@@ -21,9 +21,8 @@ from warm_commands import Outcome, run_warm
 from hgd_tf.data import open_images
 from hgd_tf.data.images import decode_image
 from hgd_tf.data.labeled_files import labeled_files
-from hgd_tf.defenses import Defense, save_defense
-from hgd_tf.defenses.ensemble import Ensemble
-from hgd_tf.defenses.line_up import read_line_up
+from hgd_tf.defenses import Defense, load_defense, save_defense
+from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.denoisers import median
 from hgd_tf.targets import load_target
 
@@ -102,7 +101,7 @@ def test_the_script_runs_from_anywhere(workplace, tmp_path):
     done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("7 images in ") and "(start-up " in done.stdout
-    ensemble = read_line_up(workplace / "models.json").load()
+    ensemble = load_defense(workplace / "models.json")
     assert labels(tmp_path / "out.csv") == own_labels(ensemble, workplace / "images", 1)
     assert (tree(code), tree(workplace)) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["code", "out.csv"]
@@ -116,25 +115,51 @@ def test_the_script_says_how_it_is_used(tmp_path, arguments):
 
 def test_one_defense_classifies_a_folder_too(workplace, tmp_path):
     output = tmp_path / "out.csv"
-    done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--run_dir=defense", "--batch_size=3")
+    done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--defense=defense", "--batch_size=3")
     assert (done.status, done.stderr) == (0, "")
     defense = Defense(median(1), load_target("mini_vgg"))
     assert labels(output) == own_labels(defense, workplace / "images", 1)
 
 
 def test_the_packages_photographs_are_defended_by_name(workplace, tmp_path):
-    done = defend(workplace, "--image=sample:zebra", "--run_dir=defense")
+    done = defend(workplace, "--image=sample:zebra", "--defense=defense")
     assert (done.status, done.stderr) == (0, "")
     assert len(re.findall(r"^mini_vgg (before|after): +class \d", done.stdout, re.MULTILINE)) == 2
     output = tmp_path / "out.csv"
-    done = defend(workplace, "--input_dir=samples", f"--output_file={output}", "--run_dir=defense")
+    done = defend(workplace, "--input_dir=samples", f"--output_file={output}", "--defense=defense")
     assert (done.status, done.stderr) == (0, "")
     assert list(labels(output)) == [f"{name}.png" for name in open_images("samples", 28, 1).names]
 
 
+def test_an_image_is_defended_by_a_line_up_too(workplace):
+    """Before: by the same flows without denoisers."""
+    done = defend(workplace, "--image=images/0.png", "--defense=models.json")
+    assert (done.status, done.stderr) == (0, "")
+    after = load_defense(workplace / "models.json")
+    before = Ensemble([Flow([], flow.targets, flow.title, flow.weight) for flow in after.flows])
+    pixels = decode_image(workplace / "images" / "0.png", 1)[np.newaxis]
+    for line, word, classifier in zip(done.stdout.splitlines(), ("before: ", "after:  "), (before, after)):
+        shown = re.fullmatch(rf"mini_resnet & mini_vgg {word}class (\d) \([^)]*\), ([\d.]+) %", line)
+        probabilities = classifier(pixels)["probabilities"][0].numpy()
+        assert int(shown[1]) == probabilities.argmax()
+        assert float(shown[2]) == pytest.approx(100 * probabilities.max(), abs=0.1)
+
+
+@pytest.mark.parametrize("old, value", [("models", "models.json"), ("run_dir", "defense")])
+def test_the_flags_of_before_work_and_say_what_they_are_now(workplace, tmp_path, old, value):
+    outputs = {}
+    for flag in (old, "defense"):
+        outputs[flag] = tmp_path / f"{flag}.csv"
+        done = defend(workplace, "--input_dir=images", f"--output_file={outputs[flag]}", f"--{flag}={value}")
+        assert (done.status, done.stderr) == (0, "" if flag == "defense" else f"--{old} is --defense now\n")
+    assert outputs[old].read_text() == outputs["defense"].read_text()
+    shown = defend(workplace, "--help").stdout
+    assert "--defense" in shown and f"--{old}" not in shown
+
+
 def test_missing_weights_are_named_before_a_row_is_written(workplace, tmp_path):
     output = tmp_path / "out.csv"
-    done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--models=absent.json")
+    done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--defense=absent.json")
     assert done.status == 1
     (line,) = done.stderr.splitlines()
     assert "absent.json: 1 of 4 parts cannot be loaded: A: nowhere holds no defense" in line
@@ -148,8 +173,10 @@ MISTAKES = {
     "no output": (FOLDER[:1], "expected --output_file=FILE.csv"),
     "output of a folder": (["--image=images/0.png", FOLDER[1]], "--output_file goes with --input_dir"),
     "output of an image": ([*FOLDER, "--output=denoised.png"], "--output goes with --image"),
-    "models for an image": (["--image=images/0.png", "--models=models.json"], "--models goes with --input_dir"),
-    "models and a run": ([*FOLDER, "--models=models.json", "--run_dir=defense"], "models, run_dir"),
+    "no one denoised image": (
+        ["--image=images/0.png", "--defense=models.json", "--output=denoised.png"],
+        "--output: expected a defense of one denoised image, received models.json with 2",
+    ),
     "no batch": ([*FOLDER, "--batch_size=0"], "batch_size"),
     "time runs backwards": ([*FOLDER, "--time_limit=-1"], "time_limit"),
     "absent folder": (["--input_dir=absent", FOLDER[1]], "no such folder of images: absent"),
@@ -204,5 +231,5 @@ def test_a_hundred_images_as_the_competition_runs_it(tmp_path, photographs):
     assert seconds < SECONDS
     assert peak <= MEMORY
     assert (tmp_path / "out.csv").stat().st_size <= 10_000
-    ensemble = read_line_up(SUBMISSION / "models.json").load()
+    ensemble = load_defense(SUBMISSION / "models.json")
     assert found == own_labels_in_batches(ensemble, tmp_path / "images", sorted(photographs))

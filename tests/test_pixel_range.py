@@ -10,7 +10,7 @@ import tensorflow as tf
 from linear_target import SIZE, affine_denoiser, linear_target, random_weights
 
 from hgd_tf import Defense, SignGradientAttack
-from hgd_tf.defenses.ensemble import Ensemble, as_ensemble
+from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.pixel_range import PixelRangeWarning
 
 PIXELS = np.random.default_rng(0).uniform(0, 256, (2, SIZE, SIZE, 1)).astype(np.uint8)
@@ -44,7 +44,7 @@ RIGHT = {
 def _makers() -> dict:
     target = linear_target(random_weights(0))
     defense = Defense(affine_denoiser(1.0, 3.0), target)
-    flow = as_ensemble(defense, "flow").flows[0]
+    flow = Flow([affine_denoiser(1.0, 3.0)], [target], "A->X")
     return {
         "Target": target,
         "layer_outputs": target.layer_outputs,

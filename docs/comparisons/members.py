@@ -25,7 +25,7 @@ from scipy.special import log_softmax
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.defenses.ensemble import Classifier
 from hgd_tf.evaluation.described_table import read_table
 from hgd_tf.evaluation.evaluate import craft_test_sets
 from hgd_tf.experiment import ExperimentConfig
@@ -37,7 +37,7 @@ BATCH = 10
 SETS_DIR = "runs/sets"
 
 
-def answers(ensemble: Ensemble, config: ExperimentConfig) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def answers(ensemble: Classifier, config: ExperimentConfig) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """By column, the members' logits, float32 (members, attacks, images, classes); and the classes (images,)."""
     experiment = load_experiment(config, SETS_DIR)
     clean = experiment.splits_at(COMPETITION_SIDE).test.head(config.test_images)
@@ -50,11 +50,11 @@ def answers(ensemble: Ensemble, config: ExperimentConfig) -> tuple[dict[str, np.
     return logits, clean.labels
 
 
-def _answers(member: Flow, attacked: np.ndarray, bar: tqdm) -> np.ndarray:
+def _answers(member: Classifier, attacked: np.ndarray, bar: tqdm) -> np.ndarray:
     flat = attacked.reshape(-1, *attacked.shape[2:])
     logits = []
     for first in range(0, len(flat), BATCH):
-        logits.append(member(tf.constant(flat[first : first + BATCH])).numpy())
+        logits.append(member(tf.constant(flat[first : first + BATCH]))["logits"].numpy())
         bar.update(len(logits[-1]))
     return np.concatenate(logits).reshape(*attacked.shape[:2], -1)
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.defenses.ensemble import Ensemble
+from hgd_tf.defenses.ensemble import Classifier
 from hgd_tf.errors import TargetError
 
 EPSILON = float(np.finfo(np.float32).eps)
@@ -35,7 +35,7 @@ class Comparison(NamedTuple):
     allowed_difference: float
 
 
-def compare(classify: Classify, source: Ensemble, name: str) -> Comparison:
+def compare(classify: Classify, source: Classifier, name: str) -> Comparison:
     """Compares on a few images, of two sizes: smooth, noisy, and with the noise of an attack.
 
     Two orders of the same float32 sums differ like a random walk of as many steps as there are terms, one after the
@@ -90,7 +90,7 @@ def _difference(some: list[np.ndarray], others: list[np.ndarray]) -> float:
     return float(np.max([np.abs(one - other).max() for one, other in zip(some, others)]))
 
 
-def _terms(source: Ensemble) -> int:
+def _terms(source: Classifier) -> int:
     """Of all sums of products on the way, one after the other."""
     return sum(int(np.prod(variable.shape[:-1])) for variable in source.variables if len(variable.shape) > 1)
 

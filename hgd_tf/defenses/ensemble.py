@@ -1,28 +1,69 @@
-"""Several denoisers and targets as one defense (Appendix C)."""
+"""What classifies: denoisers before targets, on one way of an image through them, or on several (Appendix C)."""
 
 from __future__ import annotations
 
+import abc
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional
 
 import tensorflow as tf
 
-from hgd_tf.defenses.defense import Defense
+from hgd_tf.denoisers import MIN_IMAGE_SIZE
 from hgd_tf.errors import TargetError
 from hgd_tf.pixel_range import checks_pixels
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target, resize_to
 
-Call = Callable[[keras.Model, tf.Tensor], Any]
+Images = Mapping[int, tf.Tensor]  # float32 (N, size, size, C) in [0, 255], by their size
 
 
-def plain_call(model: keras.Model, images: tf.Tensor) -> Any:
-    """What a denoiser or target makes of images."""
-    return model(images, training=False)
+class Classifier(tf.Module, abc.ABC):
+    """A `Defense`, an `Ensemble`, or any `Flow`: what `load_defense` loads and every command takes.
+
+    Outside graphs, a `PixelRangeWarning` tells of images whose pixels are not in [0, 255].
+
+    Attributes:
+      channels, classes: of its targets, how many.
+      sizes: of its targets, in pixels, increasing.
+    """
+
+    def __init__(self, targets: Sequence[Target], name: str):
+        super().__init__()
+        _check_alike(targets, name)
+        self.channels = targets[0].channels
+        self.classes = targets[0].classes
+        self.sizes = tuple(sorted({target.image_size for target in targets}))
+
+    @property
+    @abc.abstractmethod
+    def flows(self) -> tuple[Flow, ...]:
+        """The ways through it, by whose weights their logits are averaged."""
+
+    @checks_pixels
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Denoises and classifies.
+
+        Args:
+          images: (N, H, W, C) in [0, 255], uint8 or float32, of any size: they are resized to the targets' first.
+
+        Returns:
+          `logits` and `probabilities` (N, classes) float32; `classes` (N,) int64, 0-based; of a `Flow` also `denoised`
+          (N, size, size, C) float32, unclipped: what its first target is given.
+        """
+        return self.of_sized({size: resize_to(images, size) for size in self.sizes})
+
+    @abc.abstractmethod
+    def of_sized(self, images: Images) -> dict[str, tf.Tensor]:
+        """The same for images that were resized already, by the sizes of the targets."""
+
+    def with_parts(self, part: Callable[[Any], Any]) -> Ensemble:
+        """The ensemble of these flows through what `part` makes of each denoiser and target."""
+        sides = [([*map(part, flow.denoisers)], [*map(part, flow.targets)]) for flow in self.flows]
+        return Ensemble([Flow(*side, flow.title, flow.weight) for side, flow in zip(sides, self.flows)])
 
 
-class Flow(tf.Module):
+class Flow(Classifier):
     """An image's way through denoisers to targets: `A&B→X&Y`, in the paper's signs.
 
     The denoised images are averaged, and every target is given their average. A defense resizes to its target's size
@@ -36,58 +77,47 @@ class Flow(tf.Module):
 
     Raises:
       TargetError: there is no target, or targets and denoisers do not fit together.
+      ValueError: the weight is no positive number.
     """
 
     def __init__(
         self, denoisers: Sequence[keras.Model], targets: Sequence[Target], name: str, weight: Optional[float] = None
     ):
-        super().__init__()
-        _check_alike(targets, name)
+        super().__init__(targets, name)
         for denoiser, target in itertools.product(denoisers, targets):
-            Defense(denoiser, target)  # which raises
+            check_fits(denoiser, target.image_size, target.channels, target.name)
         self.title = name
         self.weight = len(targets) if weight is None else weight
+        if not 0 < self.weight < float("inf"):
+            raise ValueError(f"{name}: weight: expected a positive number, received {weight!r}")
         self.denoisers = tuple(denoisers)
         self.targets = tuple(targets)
-        self.channels = targets[0].channels
         self.image_size = targets[0].image_size
 
-    @checks_pixels
-    def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """Mean logits of the targets, float32 (N, classes), for images (N, H, W, C) in [0, 255] of any size."""
-        return self.of_sized({target.image_size: resize_to(images, target.image_size) for target in self.targets})
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """Itself."""
+        return (self,)
 
-    def of_sized(self, images: Mapping[int, tf.Tensor]) -> tf.Tensor:
-        """The same for images that were resized already, by the sizes of the targets."""
-        return self.denoise_and_classify(images)[1]
-
-    def denoise_and_classify(
-        self, images: Mapping[int, tf.Tensor], call: Call = plain_call
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What the first target is given, (N, size, size, C) float32, unclipped; and the logits of `of_sized`.
-
-        Args:
-          images: as in `of_sized`.
-          call: gives what a denoiser or target makes of a tensor; for who has it from elsewhere.
-        """
-        sizes = dict.fromkeys(target.image_size for target in self.targets)
-        denoised = {size: self._denoised(images[size], call) for size in sizes}
-        answers = [call(target, denoised[target.image_size])["logits"] for target in self.targets]
-        return denoised[self.image_size], tf.reduce_mean(answers, axis=0)
+    def of_sized(self, images: Images) -> dict[str, tf.Tensor]:
+        """As in `Classifier`, from the mean logits of the targets."""
+        denoised = {size: self._denoised(images[size]) for size in self.sizes}
+        answers = [target(denoised[target.image_size], training=False)["logits"] for target in self.targets]
+        return {"denoised": denoised[self.image_size], **_outputs(tf.reduce_mean(answers, axis=0))}
 
     @checks_pixels
     def denoise(self, images: tf.Tensor) -> tf.Tensor:
-        """What the first target is given."""
-        return self._denoised(resize_to(images, self.image_size), plain_call)
+        """What the first target is given: images resized to its size and denoised, float32, unclipped."""
+        return self._denoised(resize_to(images, self.image_size))
 
-    def _denoised(self, images: tf.Tensor, call: Call) -> tf.Tensor:
+    def _denoised(self, images: tf.Tensor) -> tf.Tensor:
         if not self.denoisers:
             return images
-        first, *others = (call(denoiser, images) for denoiser in self.denoisers)
+        first, *others = (denoiser(images, training=False) for denoiser in self.denoisers)
         return tf.reduce_mean([first, *others], axis=0) if others else first
 
 
-class Ensemble(tf.Module):
+class Ensemble(Classifier):
     """Flows whose logits are averaged, each with its weight: Σ w·logits / Σ w.
 
     Args:
@@ -97,50 +127,39 @@ class Ensemble(tf.Module):
       TargetError: there is no flow, or they do not fit together.
     """
 
+    flows: tuple[Flow, ...] = ()
+
     def __init__(self, flows: Sequence[Flow]):
-        super().__init__()
+        super().__init__([target for flow in flows for target in flow.targets], "ensemble")
         self.flows = tuple(flows)
-        targets = [target for flow in flows for target in flow.targets]
-        _check_alike(targets, "ensemble")
-        self.channels = flows[0].channels
-        self.sizes = tuple(sorted({target.image_size for target in targets}))
 
-    @checks_pixels
-    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Denoises and classifies.
+    def of_sized(self, images: Images) -> dict[str, tf.Tensor]:
+        """As in `Classifier`."""
+        return self.mean([flow.of_sized(images) for flow in self.flows])
 
-        Args:
-          images: as in `Defense`.
-
-        Returns:
-          `logits` and `probabilities` (N, classes) float32; `classes` (N,) int64, 0-based.
-        """
-        return self.of_sized(self.resized(images))
-
-    @checks_pixels
-    def resized(self, images: tf.Tensor) -> dict[int, tf.Tensor]:
-        """Images (N, H, W, C) at each of the targets' sizes, float32, by the size."""
-        return {size: resize_to(images, size) for size in self.sizes}
-
-    def of_sized(self, images: Mapping[int, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The same for images that were resized already, by the sizes of the targets."""
-        return self.denoise_and_classify(images)[1]
-
-    def denoise_and_classify(
-        self, images: Mapping[int, tf.Tensor], call: Call = plain_call
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """Of each flow what its first target is given, as in `Flow.denoise_and_classify`; and the `of_sized` dict."""
-        denoised, answers = zip(*(flow.denoise_and_classify(images, call) for flow in self.flows))
+    def mean(self, answers: Sequence[Mapping[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        """What it answers where its flows answer so."""
         weights = [flow.weight for flow in self.flows]
-        logits = sum(weight * answer for weight, answer in zip(weights, answers)) / sum(weights)
-        outputs = {"logits": logits, "probabilities": tf.nn.softmax(logits), "classes": tf.argmax(logits, axis=-1)}
-        return list(denoised), outputs
+        logits = sum(weight * answer["logits"] for weight, answer in zip(weights, answers)) / sum(weights)
+        return _outputs(logits)
 
 
-def as_ensemble(defense: Defense, name: str) -> Ensemble:
-    """The ensemble of one flow that a defense is."""
-    denoisers = [] if defense.denoiser is None else [defense.denoiser]
-    return Ensemble([Flow(denoisers, [defense.target], name)])
+def check_fits(denoiser: keras.Model, image_size: int, channels: int, name: str) -> None:
+    """That a denoiser can stand before a classifier of that name, of images of that side and channels.
+
+    Raises:
+      TargetError: it cannot.
+    """
+    if image_size < MIN_IMAGE_SIZE:
+        raise TargetError(
+            f"a denoiser needs images of at least {MIN_IMAGE_SIZE} pixels a side, {name}'s are {image_size}"
+        )
+    if denoiser.input_shape[-1] != channels:
+        raise TargetError(f"the denoiser takes {denoiser.input_shape[-1]} channels, {name} takes {channels}")
+
+
+def _outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {"logits": logits, "probabilities": tf.nn.softmax(logits), "classes": tf.argmax(logits, axis=-1)}
 
 
 def _check_alike(targets: Sequence[Target], name: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.defenses.comparison import Comparison, compare
-from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.defenses.ensemble import Classifier, Ensemble
 from hgd_tf.defenses.serving_warm_up import WARM_UP_FILE, write_warm_up
 from hgd_tf.errors import RunError
 from hgd_tf.files import remove_leftovers, replacing, write_json
@@ -52,10 +52,10 @@ def export_path(output_dir: Union[str, Path], name: str, version: int, overwrite
     return path
 
 
-def export(ensemble: Ensemble, path: Union[str, Path], source: str) -> Export:
+def export(classifier: Classifier, path: Union[str, Path], source: str) -> Export:
     """Writes a SavedModel, complete or not at all; what stood at `path` is replaced.
 
-    Before it is written, its logits are compared with the ensemble's on a few images; what was trained in bfloat16,
+    Before it is written, its logits are compared with the classifier's on a few images; what was trained in bfloat16,
     with the same layers' in float32. The description beside the model, `export.json`, says how far they were apart.
 
     Batch normalization is folded into the convolutions where that is possible, and everything is computed in float32,
@@ -73,18 +73,18 @@ def export(ensemble: Ensemble, path: Union[str, Path], source: str) -> Export:
     seconds to fold them, and a graph may not be larger than 2 GiB.
 
     Args:
-      ensemble: what is exported.
+      classifier: what is exported.
       path: `.../NAME/VERSION`, as TensorFlow Serving wants it.
-      source: where the ensemble comes from, for the description beside the model.
+      source: where the classifier comes from, for the description beside the model.
 
     Raises:
-      TargetError: a layer cannot be copied, or the model would answer otherwise than the ensemble.
+      TargetError: a layer cannot be copied, or the model would answer otherwise than the classifier.
       OSError: it cannot be written.
     """
     path = Path(path)
-    model = ExportedModel(ensemble)
+    model = ExportedModel(classifier)
     signatures = model.signatures()
-    comparison = compare(lambda images: signatures[PIXELS](images=images), _in_float32(ensemble), str(path))
+    comparison = compare(lambda images: signatures[PIXELS](images=images), _in_float32(classifier), str(path))
     try:
         with replacing(path) as temporary:
             remove_leftovers(path.parent)
@@ -103,17 +103,17 @@ def folder_size(folder: Union[str, Path]) -> int:
 
 
 class ExportedModel(tf.Module):
-    """An ensemble as functions in TensorFlow's own operations.
+    """A classifier as functions in TensorFlow's own operations.
 
     The Keras models are no attributes of it: they would be saved with their layers' classes, and missed on loading.
 
     Args:
-      ensemble: its networks are copied.
+      classifier: its networks are copied.
     """
 
-    def __init__(self, ensemble: Ensemble):
+    def __init__(self, classifier: Classifier):
         super().__init__()
-        copy = _copied(ensemble, inference_copy)
+        copy = _copied(classifier, inference_copy)
         self.channels, self.sizes = copy.channels, copy.sizes
         self.saved_variables = list(copy.variables)
         self._answer = tf.function(lambda images: copy.of_sized(dict(zip(self.sizes, images))))
@@ -144,21 +144,18 @@ class ExportedModel(tf.Module):
         return tf.map_fn(decode, image_bytes, fn_output_signature=specs)
 
 
-def _in_float32(ensemble: Ensemble) -> Ensemble:
-    """The ensemble with its own networks, but for those that compute in less: their layers in float32."""
+def _in_float32(classifier: Classifier) -> Ensemble:
+    """The classifier with its own networks, but for those that compute in less: their layers in float32."""
     return _copied(
-        ensemble, lambda network: float32_copy(network) if computes_in_less_than_float32(network) else network
+        classifier, lambda network: float32_copy(network) if computes_in_less_than_float32(network) else network
     )
 
 
-def _copied(ensemble: Ensemble, copied: Callable[[keras.Model], keras.Model]) -> Ensemble:
+def _copied(classifier: Classifier, copied: Callable[[keras.Model], keras.Model]) -> Ensemble:
     copied = functools.lru_cache(None)(copied)  # flows may share networks
-
-    def copied_flow(flow: Flow) -> Flow:
-        targets = [_logits_only(copied(target.network), target.name) for target in flow.targets]
-        return Flow([copied(denoiser) for denoiser in flow.denoisers], targets, flow.title, flow.weight)
-
-    return Ensemble([copied_flow(flow) for flow in ensemble.flows])
+    return classifier.with_parts(
+        lambda part: _logits_only(copied(part.network), part.name) if isinstance(part, Target) else copied(part)
+    )
 
 
 def _logits_only(network: keras.Model, name: str) -> Target:

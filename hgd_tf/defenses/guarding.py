@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 import tensorflow as tf
 
-from hgd_tf.defenses.defense import check_fits
+from hgd_tf.defenses.ensemble import check_fits
 from hgd_tf.defenses.saving import load_denoiser
 from hgd_tf.errors import TargetError
 from hgd_tf.stack import has_keras_3, is_keras_3_model, keras

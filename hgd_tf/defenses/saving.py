@@ -99,25 +99,13 @@ def defense_directory(name_or_directory: Union[str, Path]) -> Path:
     return directory
 
 
-def load_defense(
+def load_saved(
     name_or_directory: Union[str, Path],
-    *,
     target: Optional[Target] = None,
     custom_objects: CustomObjects = None,
     safe_mode: Optional[bool] = None,
 ) -> Defense:
-    """Loads what `save_defense` or a training run wrote, or a defense that comes with the package.
-
-    Args:
-      name_or_directory: a folder; or, where there is no such folder, one of `shipped_defenses()`, such as
-        `efficientnet_lite0_lgd`.
-      target: the classifier, instead of the one that the folder names or holds.
-      custom_objects, safe_mode: of a user's target, as in `load_target`; the module that it was loaded with is known.
-
-    Raises:
-      RunError: the folder or a file in it is missing or damaged.
-      TargetError: the target cannot be loaded, or does not fit the denoiser.
-    """
+    """A folder, or where there is none, one of `shipped_defenses()`, with arguments and errors of `load_defense`."""
     directory = defense_directory(name_or_directory)
     denoiser = load_denoiser(directory)
     if target is not None:
@@ -145,7 +133,7 @@ def _saved_target(
 
 
 def load_denoiser(name_or_directory: Union[str, Path]) -> keras.Model:
-    """The denoiser of what `load_defense` loads, without its target, of which nothing need be there.
+    """The denoiser of what `load_saved` loads, without its target, of which nothing need be there.
 
     Raises:
       RunError: the folder or the file in it is missing or damaged.

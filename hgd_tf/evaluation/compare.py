@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional
 
 from tqdm import tqdm
 
-from hgd_tf.defenses import Defense
-from hgd_tf.defenses.ensemble import Ensemble
+from hgd_tf.defenses import Classifier, Defense
 from hgd_tf.denoisers import gaussian, median
 from hgd_tf.evaluation.columns import Setting
 from hgd_tf.evaluation.evaluate import DefenseResult, craft_test_sets, evaluate_defenses, image_count
@@ -22,7 +21,7 @@ UNFINISHED = "unfinished_results{}.json"  # of each side
 
 
 def compare(
-    defenses: Mapping[str, Union[Defense, Ensemble]],
+    defenses: Mapping[str, Classifier],
     experiment: Experiment,
     config: ExperimentConfig,
     keep_in: Optional[Path] = None,
@@ -72,7 +71,7 @@ def baselines(experiment: Experiment) -> dict[str, Defense]:
 
 
 def compare_and_save(
-    defenses: Mapping[str, Union[Defense, Ensemble]],
+    defenses: Mapping[str, Classifier],
     experiment: Experiment,
     config: ExperimentConfig,
     output_dir: Path,

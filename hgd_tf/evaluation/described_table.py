@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
-from hgd_tf.defenses.ensemble import Ensemble
+from hgd_tf.defenses.ensemble import Classifier, Ensemble
 from hgd_tf.defenses.line_up import LineUp, described_parts, load_parts, located
 from hgd_tf.description import read, read_sections
 from hgd_tf.errors import HgdError, RunError, TargetError
@@ -104,7 +104,7 @@ def evaluate_table(
     ensembles = described.load_rows()
     experiment = load_experiment(config, sets_dir)
     for name, ensemble in ensembles.items():
-        _check_fit(f"{path}: row {name!r}", ensemble, experiment)
+        check_fit(f"{path}: row {name!r}", ensemble, experiment)
     return compare_and_save(ensembles, experiment, config, Path(output_dir))
 
 
@@ -116,13 +116,13 @@ def _has_test_images(config: ExperimentConfig) -> bool:
     return config.data_dir is not None or spec is None or spec.channels == EMBEDDED_CHANNELS
 
 
-def _check_fit(row: str, ensemble: Ensemble, experiment: Experiment) -> None:
-    splits, classes = experiment.splits, ensemble.flows[0].targets[0].classes
-    channels = splits.test.images.shape[-1]
-    if ensemble.channels != channels or classes < splits.classes:
+def check_fit(row: str, classifier: Classifier, experiment: Experiment) -> None:
+    """Raises a RunError that begins with `row` where the experiment's images are not of its channels and classes."""
+    splits, channels = experiment.splits, experiment.splits.test.images.shape[-1]
+    if classifier.channels != channels or classifier.classes < splits.classes:
         raise RunError(
             f"{row}: expected targets of {channels} channels and at least {splits.classes} classes, as the images of "
-            f"{splits.name} have, received {ensemble.channels} channels and {classes} classes"
+            f"{splits.name} have, received {classifier.channels} channels and {classifier.classes} classes"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -15,8 +15,8 @@ from hgd_tf.crafting import AttackedSet, SetCrafter
 from hgd_tf.crafting.seen import resized, transported
 from hgd_tf.data import LabeledImages
 from hgd_tf.data.transports import NONE, Transport
-from hgd_tf.defenses import Defense
-from hgd_tf.defenses.ensemble import Call, Ensemble, as_ensemble, plain_call
+from hgd_tf.defenses import Classifier
+from hgd_tf.defenses.ensemble import Ensemble
 from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS, Setting
 from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.evaluation.kept_figures import Figures, KeptFigures, identity
@@ -95,7 +95,7 @@ def craft_test_sets(
 
 
 def evaluate_defense(
-    defense: Union[Defense, Ensemble], test_sets: TestSets, on_batch: Callable[[int], None] = lambda count: None
+    defense: Classifier, test_sets: TestSets, on_batch: Callable[[int], None] = lambda count: None
 ) -> DefenseResult:
     """Tests one defence on everything, as `evaluate_defenses` does."""
     (result,) = evaluate_defenses({"": defense}, test_sets, on_batch).values()
@@ -103,7 +103,7 @@ def evaluate_defense(
 
 
 def evaluate_defenses(
-    defenses: Mapping[str, Union[Defense, Ensemble]],
+    defenses: Mapping[str, Classifier],
     test_sets: TestSets,
     on_batch: Callable[[int], None] = lambda count: None,
     keep_in: Optional[Path] = None,
@@ -114,17 +114,14 @@ def evaluate_defenses(
     logits through every denoiser and target.
 
     Args:
-      defenses: each a denoiser and its target, or the target alone; or several of them, of any sizes.
+      defenses: each of any number of flows, of any sizes.
       test_sets: what to test on.
       on_batch: called with the number of images classified or attacked since the last call.
       keep_in: a file for the figures of each attack as soon as they are there, from which an interrupted call of the
         same defences and sets goes on. For the caller to remove.
     """
     warn_of_range(test_sets.clean.images, evaluate_defenses)
-    ensembles = {
-        name: defense if isinstance(defense, Ensemble) else as_ensemble(defense, defense.target.name)
-        for name, defense in defenses.items()
-    }
+    ensembles = {name: Ensemble(defense.flows) for name, defense in defenses.items()}
     kept = KeptFigures() if keep_in is None else KeptFigures(keep_in, _identity(ensembles, test_sets))
     compiled = functools.lru_cache(maxsize=None)(_compiled)
     results = {name: DefenseResult({}, {}, {}, gflop_per_image(ensemble)) for name, ensemble in ensembles.items()}
@@ -215,7 +212,7 @@ def _attacked_at_a_time(ensemble: Ensemble) -> int:
 
 
 def _compiled(model: keras.Model) -> Callable[[tf.Tensor], Any]:
-    return tf.function(functools.partial(plain_call, model), reduce_retracing=True)
+    return tf.function(functools.partial(model, training=False), reduce_retracing=True)
 
 
 def _measure(
@@ -239,28 +236,29 @@ def _measure(
         images, references = (
             {size: tf.constant(resized(some, size)) for size in sizes} for some in (arrived, clean.images[batch])
         )
-        call = _once_each(compiled)
+        shared = functools.lru_cache(maxsize=None)(lambda model: _Shared(model, compiled(model)))
         for name, ensemble in ensembles.items():
-            denoised, outputs = ensemble.denoise_and_classify(images, call)
+            row = ensemble.with_parts(shared)
+            answers = [flow.of_sized(images) for flow in row.flows]
             losses = [
-                tf.reduce_mean(tf.abs(image - references[flow.image_size]), axis=(1, 2, 3))
-                for image, flow in zip(denoised, ensemble.flows)
+                tf.reduce_mean(tf.abs(answer["denoised"] - references[flow.image_size]), axis=(1, 2, 3))
+                for answer, flow in zip(answers, row.flows)
             ]
-            right = outputs["classes"].numpy() == labels
+            right = row.mean(answers)["classes"].numpy() == labels
             sums[name] += np.sum(right), np.sum(np.mean(losses, axis=0) / PIXEL_MAX)
             on_batch(len(labels))
     return {name: (float(right) / len(attacked), float(loss) / len(attacked)) for name, (right, loss) in sums.items()}
 
 
-def _once_each(compiled: Callable[[keras.Model], Callable[[tf.Tensor], Any]]) -> Call:
-    """Calls a compiled model; where it was called on the same tensor before, gives its answer again."""
-    answers: dict[tuple[int, int], tuple[tf.Tensor, Any]] = {}
+class _Shared:
+    """A denoiser or target of several rows, compiled: on a tensor that it was called on, it gives its answer again."""
 
-    def call(model, images):
-        key = id(model), id(images)
-        if key not in answers:
-            # The images are kept as well: no other tensor may take their place.
-            answers[key] = images, compiled(model)(images)
-        return answers[key][1]
+    def __init__(self, model: keras.Model, compiled: Callable[[tf.Tensor], Any]):
+        self._model = model
+        self._answer = functools.lru_cache(maxsize=None)(lambda images: compiled(images.deref()))
 
-    return call
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, images: tf.Tensor, training: bool) -> Any:
+        return self._answer(images.ref())

@@ -9,12 +9,12 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-from hgd_tf.defenses.ensemble import Ensemble
+from hgd_tf.defenses.ensemble import Classifier
 
 GIGA = 1e9
 
 
-def gflop_per_image(ensemble: Ensemble) -> float:
+def gflop_per_image(classifier: Classifier) -> float:
     """10⁹ float operations of denoisers and targets on one image that has their sizes already.
 
     A multiplication and an addition are two. Convolutions, matrix products and much of what is element-wise are
@@ -22,10 +22,10 @@ def gflop_per_image(ensemble: Ensemble) -> float:
     hides in functions of its own. An auxiliary head, which answers nothing here, is: about a thousandth of Inception
     v3's.
     """
-    specs = [tf.TensorSpec((1, size, size, ensemble.channels), tf.float32) for size in ensemble.sizes]
+    specs = [tf.TensorSpec((1, size, size, classifier.channels), tf.float32) for size in classifier.sizes]
 
     def classify(*images):
-        return ensemble.of_sized(dict(zip(ensemble.sizes, images)))["logits"]
+        return classifier.of_sized(dict(zip(classifier.sizes, images)))["logits"]
 
     return float_operations(classify, *specs) / GIGA
 

@@ -17,7 +17,7 @@ import h5py
 import tensorflow as tf
 
 from hgd_tf.defenses.defense import Defense
-from hgd_tf.defenses.saving import DENOISER_FILE, load_defense, save_defense
+from hgd_tf.defenses.saving import DENOISER_FILE, load_saved, save_defense
 from hgd_tf.files import replacing, write_json
 from hgd_tf.stack import keras
 from hgd_tf.training.run_directory import CONFIG_FILE, LOG_FILE
@@ -36,7 +36,7 @@ def ship(run_dir: Path, directory: Path) -> None:
     Raises:
       RunError: the run holds no defense.
     """
-    defense = load_defense(run_dir)
+    defense = load_saved(run_dir)
     save_defense(Defense(rounded(defense.denoiser), defense.target), directory)
     compress(directory / DENOISER_FILE)
     if (run_dir / LOG_FILE).is_file():

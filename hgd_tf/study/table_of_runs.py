@@ -8,11 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Union
 
-from hgd_tf.defenses import Defense
+from hgd_tf.defenses import Defense, load_defense
+from hgd_tf.defenses.loading import is_line_up
 from hgd_tf.defenses.saving import SHIPPED, defense_directory, load_denoiser
 from hgd_tf.denoisers import rescaled
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation.compare import baselines, compare_and_save
+from hgd_tf.evaluation.described_table import check_fit
 from hgd_tf.experiment import Experiment, ExperimentConfig, load_experiment
 from hgd_tf.training.run_directory import is_finished, read_config
 
@@ -39,7 +41,7 @@ def trained(run_dirs: Sequence[Union[str, Path]], experiment: Experiment) -> dic
 
 def evaluate_run(run_dir: Union[str, Path], experiment: Experiment, config: ExperimentConfig) -> str:
     """Evaluates one training run beside the baselines; saves the results in its folder and returns the table."""
-    return _evaluate([run_dir], experiment, config, Path(run_dir))
+    return _evaluate([run_dir], experiment, config, Path(run_dir), {})
 
 
 def evaluate_runs(
@@ -51,15 +53,19 @@ def evaluate_runs(
     """One table over several training runs of the same experiment; saves it in `output_dir` and returns it.
 
     Args:
-      runs: their folders, or names of shipped defenses.
+      runs: their folders, or names of shipped defenses; and files of line-ups, each a row of its own.
       output_dir: of the results.
       sets_dir: of the attacked images.
       changes: fields of `ExperimentConfig` that replace the runs' own; with a `test_dir`, runs may be unfinished.
 
     Raises:
-      RunError: the runs' networks, images or seeds differ, or a shipped defense's own images do not come with it.
+      RunError: the runs' networks, images or seeds differ, a shipped defense's own images do not come with it, or there
+        is no run but line-ups alone, which do not say whose networks are attacked.
     """
-    run_dirs = [defense_directory(run) for run in runs]
+    line_ups = [run for run in runs if is_line_up(run)]
+    run_dirs = [defense_directory(run) for run in runs if run not in line_ups]
+    if not run_dirs:
+        raise RunError(f"{line_ups[0]} does not say what is attacked: expected a run beside it, of those networks")
     configs = [dataclasses.replace(read_config(run_dir).experiment, **changes) for run_dir in run_dirs]
     for run_dir, config in zip(run_dirs, configs):
         if config != configs[0]:
@@ -70,14 +76,17 @@ def evaluate_runs(
             raise RunError(f"{run_dir.name} comes without the images of its training: expected --test_dir=DIR of yours")
         if "test_dir" not in changes and not is_finished(run_dir):
             raise RunError(f"{run_dir} holds an unfinished run: the command that started it goes on with it")
+    ensembles = {str(line_up): load_defense(line_up) for line_up in line_ups}
     experiment = load_experiment(configs[0], sets_dir)
-    return _evaluate(run_dirs, experiment, configs[0], Path(output_dir))
+    for line_up, ensemble in ensembles.items():
+        check_fit(line_up, ensemble, experiment)
+    return _evaluate(run_dirs, experiment, configs[0], Path(output_dir), ensembles)
 
 
 def _is_of_embedded_images(config: ExperimentConfig) -> bool:
     return config.data_dir is None and config.photographs is None
 
 
-def _evaluate(run_dirs, experiment: Experiment, config: ExperimentConfig, output_dir: Path) -> str:
-    defenses = {**baselines(experiment), **trained(run_dirs, experiment)}
+def _evaluate(run_dirs, experiment: Experiment, config: ExperimentConfig, output_dir: Path, ensembles) -> str:
+    defenses = {**baselines(experiment), **trained(run_dirs, experiment), **ensembles}
     return compare_and_save(defenses, experiment, config, output_dir)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from hgd_tf.competition import runner
 from hgd_tf.competition.entries import DEFENSE, METADATA_FILE, metadata_json
 from hgd_tf.competition.files import LABELS
-from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.defenses.ensemble import Classifier, Flow
 from hgd_tf.defenses.exporting import PIXELS, export, folder_size
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
@@ -59,13 +59,13 @@ class Package(NamedTuple):
         return BATCH_IMAGES * sum(seconds for _, seconds in self.members.values())
 
 
-def package(ensemble: Ensemble, output_file: Union[str, Path], source: str) -> Package:
+def package(classifier: Classifier, output_file: Union[str, Path], source: str) -> Package:
     """Writes a submission as a zip file, complete or not at all; one model a flow, so that time can drop flows.
 
     Args:
-      ensemble: the defence.
+      classifier: the defence.
       output_file: ends in .zip.
-      source: where the ensemble comes from, for the descriptions beside the models.
+      source: where the classifier comes from, for the descriptions beside the models.
 
     Raises:
       RunError: the file's name is another, or the submission is larger than the competition admits, or of other
@@ -75,16 +75,15 @@ def package(ensemble: Ensemble, output_file: Union[str, Path], source: str) -> P
     output_file = Path(output_file)
     if output_file.suffix != ".zip":
         raise RunError(f"expected the name of a .zip file, received {output_file}")
-    classes = ensemble.flows[0].targets[0].classes
-    if (ensemble.channels, classes) != (CHANNELS, len(LABELS)):
+    if (classifier.channels, classifier.classes) != (CHANNELS, len(LABELS)):
         raise RunError(
-            f"the competition's images have {CHANNELS} channels and {len(LABELS)} classes; the ensemble takes "
-            f"{ensemble.channels} and knows {classes}"
+            f"the competition's images have {CHANNELS} channels and {len(LABELS)} classes; the defence takes "
+            f"{classifier.channels} and knows {classifier.classes}"
         )
     output_file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_file.parent, prefix=".package-") as folder:
         submission = Path(folder)
-        members = _write_models(ensemble, submission / MODELS_FOLDER, source)
+        members = _write_models(classifier, submission / MODELS_FOLDER, source)
         _write_program(submission)
         unpacked = folder_size(submission)
         _check_size(unpacked, MOST_UNPACKED_BYTES, "unpacked")
@@ -95,11 +94,11 @@ def package(ensemble: Ensemble, output_file: Union[str, Path], source: str) -> P
     return Package(output_file, size, unpacked, members)
 
 
-def _write_models(ensemble: Ensemble, folder: Path, source: str) -> dict[str, tuple[int, float]]:
+def _write_models(classifier: Classifier, folder: Path, source: str) -> dict[str, tuple[int, float]]:
     entries: list[dict[str, Any]] = []
     members = {}
-    for flow, name in zip(ensemble.flows, _file_names(ensemble.flows)):
-        exported = export(Ensemble([flow]), folder / name / "1", source)
+    for flow, name in zip(classifier.flows, _file_names(classifier.flows)):
+        exported = export(flow, folder / name / "1", source)
         seconds = _seconds_an_image(exported.path, flow.channels)
         members[name] = exported.size, seconds
         entries.append({"name": flow.title, "path": f"{name}/1", "weight": flow.weight, "seconds": round(seconds, 4)})

@@ -8,7 +8,7 @@ import tensorflow as tf
 from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.defenses import Defense
-from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.defenses.ensemble import Classifier, Ensemble, Flow
 from hgd_tf.denoisers import dunet, median
 from hgd_tf.errors import TargetError
 from hgd_tf.stack import keras
@@ -62,7 +62,13 @@ def assert_equal(actual, expected) -> None:
 
 
 def test_one_denoiser_and_one_target_are_a_defense(denoisers, targets, images):
-    assert_equal(Flow(denoisers[:1], targets[:1], "A->X")(images), Defense(denoisers[0], targets[0])(images)["logits"])
+    defense = Defense(denoisers[0], targets[0])
+    for alike in (Flow(denoisers[:1], targets[:1], "A->X"), Ensemble([defense]), *defense.flows):
+        outputs = alike(images)
+        assert isinstance(alike, Classifier)
+        assert (alike.channels, alike.classes, alike.sizes) == (1, 10, (28,))
+        for key in ("logits", "probabilities", "classes"):
+            assert_equal(outputs[key], defense(images)[key])
 
 
 def test_several_denoisers_give_the_mean_of_their_images(denoisers, targets, images):
@@ -70,7 +76,7 @@ def test_several_denoisers_give_the_mean_of_their_images(denoisers, targets, ima
     assert np.abs(one - other).max() > 1
     flow = Flow(denoisers, targets[:1], "A&B->X")
     assert_equal(flow.denoise(images), (one + other) / 2)
-    assert_equal(flow(images), targets[0]((one + other) / 2)["logits"])
+    assert_equal(flow(images)["logits"], targets[0]((one + other) / 2)["logits"])
 
 
 def test_several_targets_give_the_mean_of_their_logits_on_the_same_denoised_images(denoisers, targets, images):
@@ -78,7 +84,7 @@ def test_several_targets_give_the_mean_of_their_logits_on_the_same_denoised_imag
     one, other = (target(given)["logits"].numpy() for target in targets[:2])
     assert np.abs(one - other).max() > 0.1
     flow = Flow(denoisers[:1], targets[:2], "A->X&Y")
-    assert_equal(flow(images), (one + other) / 2)
+    assert_equal(flow(images)["logits"], (one + other) / 2)
 
 
 def test_targets_of_other_sizes_are_denoised_for_at_their_size(denoisers, targets, images):
@@ -88,14 +94,14 @@ def test_targets_of_other_sizes_are_denoised_for_at_their_size(denoisers, target
         expected = np.mean([defense(some)["logits"] for defense in defenses], axis=0)
         for order in (targets, targets[::-1]):
             flow = Flow(denoisers[:1], order, "A->X&Y&Z")
-            assert_equal(flow(some), expected)
+            assert_equal(flow(some)["logits"], expected)
             assert flow.denoise(some).shape[1] == order[0].image_size
 
 
 def test_without_denoisers_the_targets_are_undefended(targets, images):
     expected = np.mean([target(images)["logits"] for target in targets], axis=0)
     flow = Flow([], targets, "X&Y&Z")
-    assert_equal(flow(images), expected)
+    assert_equal(flow(images)["logits"], expected)
     assert_equal(flow.denoise(images), images)
 
 
@@ -117,18 +123,34 @@ def test_an_ensemble_gives_every_target_the_same_weight(denoisers, targets, imag
     }
 
 
-def test_an_ensemble_gives_the_images_of_each_flow_beside_its_answer(denoisers, targets, images):
-    """At the size of the flow's first target."""
-    flows = [Flow(denoisers, targets[:1], "A&B->X"), Flow(denoisers[:1], targets[::-1], "A->Z&Y&X")]
+def test_an_ensembles_answer_is_the_weighted_mean_of_its_flows(denoisers, targets, images):
+    """Each of which gives its denoised images beside, at the size of its first target."""
+    flows = [Flow(denoisers, targets[:1], "A&B->X", 0.4), Flow(denoisers[:1], targets[::-1], "A->Z&Y&X", 0.6)]
     ensemble = Ensemble(flows)
-    resized = ensemble.resized(images)
-    assert {size: value.shape for size, value in resized.items()} == {20: (3, 20, 20, 1), 28: (3, 28, 28, 1)}
-    given, outputs = ensemble.denoise_and_classify(resized)
-    assert [value.shape[1] for value in given] == [flow.image_size for flow in flows] == [28, 20]
-    for flow, value in zip(flows, given):
-        assert_equal(value, flow.denoise(images))
-    for key, value in ensemble(images).items():
+    assert (ensemble.flows, ensemble.channels, ensemble.classes, ensemble.sizes) == (tuple(flows), 1, 10, (20, 28))
+    answers = [flow(images) for flow in flows]
+    assert [answer["denoised"].shape[1] for answer in answers] == [flow.image_size for flow in flows] == [28, 20]
+    for flow, answer in zip(flows, answers):
+        assert_equal(answer["denoised"], flow.denoise(images))
+    outputs = ensemble(images)
+    assert_equal(outputs["logits"], 0.4 * answers[0]["logits"] + 0.6 * answers[1]["logits"])
+    for key, value in ensemble.mean(answers).items():
         assert_equal(outputs[key], value)
+
+
+def test_the_same_flows_through_other_parts(denoisers, targets, images):
+    ensemble = Ensemble([Flow(denoisers, targets[:1], "A&B->X", 0.4), Flow([], targets[1:], "Y&Z")])
+    other = {denoisers[0]: denoisers[1], targets[0]: targets[1]}
+    found = ensemble.with_parts(lambda part: other.get(part, part))
+    assert [(flow.title, flow.weight) for flow in found.flows] == [("A&B->X", 0.4), ("Y&Z", 2)]
+    expected = Ensemble([Flow([denoisers[1]] * 2, targets[1:2], "", 0.4), Flow([], targets[1:], "")])
+    assert_equal(found(images)["logits"], expected(images)["logits"])
+
+
+@pytest.mark.parametrize("weight", [0, -0.5, float("nan"), float("inf")])
+def test_a_weight_is_a_positive_number(targets, weight):
+    with pytest.raises(ValueError, match=f"X: weight: expected a positive number, received {weight}"):
+        Flow([], targets, "X", weight)
 
 
 def test_one_denoiser_may_serve_several_flows_and_answers_as_in_one(denoisers, targets, images):

@@ -20,7 +20,7 @@ from small_set import FEW_CONVOLUTIONS
 from hgd_tf.architectures.convolution import InputGradientConv2D
 from hgd_tf.data.images import decode_image
 from hgd_tf.defenses import Defense, exporting
-from hgd_tf.defenses.ensemble import Ensemble, Flow, as_ensemble
+from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.exporting import Export, export, export_path
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError, TargetError
@@ -98,7 +98,7 @@ def defense() -> Defense:
 
 @pytest.fixture(scope="module")
 def exported(defense, tmp_path_factory) -> Export:
-    return export(as_ensemble(defense, "small"), tmp_path_factory.mktemp("exports") / "small" / "1", "a test")
+    return export(defense, tmp_path_factory.mktemp("exports") / "small" / "1", "a test")
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_an_ensemble_is_the_mean_of_its_targets(tmp_path):
 
 def test_grouped_convolutions_and_own_gradients_become_plain_operations(tmp_path, caplog):
     defense = Defense(_narrow(3, block_size=2), _grouped_target())
-    exported = export(as_ensemble(defense, "grouped"), tmp_path / "grouped" / "1", "a test")
+    exported = export(defense, tmp_path / "grouped" / "1", "a test")
     images = _images(2, 31, 24, 3)
     _assert_close(_signature(exported)(images=images)["logits"], defense(images)["logits"])
     assert not [record for record in caplog.records if record.levelname != "INFO"]
@@ -168,7 +168,7 @@ def test_a_users_model_with_models_inside_is_folded_too(tmp_path):
     tail = [layers.Conv2D(4, 3, groups=2), layers.GlobalMaxPooling2D(), layers.Dense(6, activation="softmax")]
     model = keras.Sequential([keras.Input((20, 20, 3)), _randomized(backbone), *tail], name="users_own")
     defense = Defense(None, load_target(model))
-    exported = export(as_ensemble(defense, "users_own"), tmp_path / "users_own" / "1", "a test")
+    exported = export(defense, tmp_path / "users_own" / "1", "a test")
     images = _images(2, 20, 26, 3)
     _assert_close(_signature(exported)(images=images)["logits"], defense(images)["logits"])
     assert b"FusedBatchNorm" not in (exported.path / "saved_model.pb").read_bytes()
@@ -192,16 +192,16 @@ def test_a_copy_that_answers_otherwise_is_refused_and_one_that_differs_by_roundi
     upwards = [layers.Conv2DTranspose(4, 3, strides=2), layers.BatchNormalization(), shifted]
     head = [layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(6)]
     model = _randomized(keras.Sequential([keras.Input((9, 9, 4)), layers.Rescaling(1 / 255), *upwards, *head]))
-    ensemble = as_ensemble(Defense(None, load_target(model)), "users_own")
-    exported = export(ensemble, tmp_path / "users_own" / "1", "a test")
+    defense = Defense(None, load_target(model))
+    exported = export(defense, tmp_path / "users_own" / "1", "a test")
     images = _images(2, 9, 9, 4)
-    _assert_close(_signature(exported)(images=images)["logits"], ensemble(images)["logits"])
+    _assert_close(_signature(exported)(images=images)["logits"], defense(images)["logits"])
     compared = json.loads((exported.path / "assets.extra" / "export.json").read_text())["comparison with the source"]
     assert compared["images"] == 4
     assert compared["largest_difference"] <= compared["allowed_difference"] < 1e-3 * compared["largest_logit"]
     shifted.shift = 0.01
     with pytest.raises(TargetError, match=r"other/1: expected logits equal to the source's .*received some 0\.0"):
-        export(ensemble, tmp_path / "other" / "1", "a test")
+        export(defense, tmp_path / "other" / "1", "a test")
     assert [path.name for path in tmp_path.iterdir()] == ["users_own"]
 
 
@@ -319,7 +319,7 @@ def test_a_broken_off_export_leaves_nothing(defense, tmp_path, monkeypatch, erro
     other = tmp_path / "kept" / "1" / "saved_model.pb"
     other.parent.mkdir(parents=True)
     other.write_text("another version")
-    undefended = as_ensemble(Defense(None, defense.target), "undefended")
+    undefended = Defense(None, defense.target)
     for name in ("new", "kept"):
         with pytest.raises(error):
             export(undefended, tmp_path / name / "2", "a test")
@@ -333,6 +333,6 @@ def test_a_version_is_replaced_only_where_that_is_said(defense, tmp_path):
     with pytest.raises(RunError, match=r"name/4 exists already.*--overwrite"):
         export_path(tmp_path, "name", 4)
     path = export_path(tmp_path, "name", 4, overwrite=True)
-    export(as_ensemble(Defense(None, defense.target), "undefended"), path, "a test")
+    export(Defense(None, defense.target), path, "a test")
     assert not (path / "old").exists() and (path / "saved_model.pb").is_file()
     assert export_path(tmp_path, "name", 5) == tmp_path / "name" / "5"

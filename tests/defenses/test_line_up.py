@@ -11,7 +11,7 @@ import pytest
 from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.competition.entries import load_entries
-from hgd_tf.defenses import Defense, save_defense
+from hgd_tf.defenses import Classifier, Defense, load_defense, save_defense
 from hgd_tf.defenses import line_up as line_up_module
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.line_up import described_parts, load_parts, read_line_up, title
@@ -65,11 +65,24 @@ def test_a_description_gives_the_ensemble_of_its_flows(folder, images, monkeypat
     np.testing.assert_allclose(ensemble(images)["logits"], expected(images)["logits"], rtol=1e-5, atol=1e-5)
 
 
+def test_load_defense_loads_a_file_as_well_as_a_folder_and_a_shipped_name(folder, images):
+    kinds = {folder / "line_up.json": Ensemble, str(folder / "saved"): Defense, "mini_inception_lgd": Defense}
+    for source, kind in kinds.items():
+        classifier = load_defense(source)
+        assert type(classifier) is kind and isinstance(classifier, Classifier)
+        assert (classifier.channels, classifier.classes, classifier.sizes) == (1, 10, (28,))
+        assert {"logits", "probabilities", "classes"} <= set(classifier(images))
+    with pytest.raises(ValueError, match=r"line_up\.json is a line-up.*: expected no other argument"):
+        load_defense(folder / "line_up.json", target=load_target("mini_vgg"))
+    with pytest.raises(RunError, match=r"no such description of an ensemble: absent\.json"):
+        load_defense("absent.json")
+
+
 def test_a_flow_weighs_in_the_mean_of_logits_what_it_says_or_its_number_of_targets(folder, images):
     flows = [{"flow": "A->X", "weight": 0.5}, "A&B->X&Y", {"flow": "Y", "weight": 3}]
     ensemble = read_line_up(describe(folder, flows=flows)).load()
     assert [flow.weight for flow in ensemble.flows] == [0.5, 2, 3]
-    answers = [flow(images).numpy().astype(np.float64) for flow in ensemble.flows]
+    answers = [flow(images)["logits"].numpy().astype(np.float64) for flow in ensemble.flows]
     expected = np.average(answers, axis=0, weights=[0.5, 2, 3])
     np.testing.assert_allclose(ensemble(images)["logits"], expected, rtol=1e-5, atol=1e-5)
 

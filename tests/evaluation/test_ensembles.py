@@ -10,7 +10,7 @@ from linear_target import SIZE, affine_denoiser, linear_target, random_weights
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages
 from hgd_tf.defenses import Defense
-from hgd_tf.defenses.ensemble import Ensemble, Flow, plain_call
+from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.evaluation import evaluate, evaluate_defense
 from hgd_tf.evaluation.evaluate import evaluate_defenses
 from hgd_tf.evaluation.flops import gflop_per_image
@@ -111,7 +111,7 @@ def test_what_rows_have_in_common_answers_once_and_each_row_as_if_alone(flows, s
     called: list[int] = []
 
     def counting(model):
-        return lambda images: (called.append(id(model)), plain_call(model, images))[1]
+        return lambda images: (called.append(id(model)), model(images, training=False))[1]
 
     monkeypatch.setattr(evaluate, "_compiled", counting)
     found = evaluate_defenses(rows, sets._replace(adaptive_images=1))

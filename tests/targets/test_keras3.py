@@ -13,7 +13,6 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.defenses import Defense, load_defense, save_defense
-from hgd_tf.defenses.ensemble import as_ensemble
 from hgd_tf.defenses.exporting import export
 from hgd_tf.errors import TargetError
 from hgd_tf.evaluation.flops import gflop_per_image
@@ -218,11 +217,10 @@ def test_a_saved_and_an_exported_defense_answer_as_before(target, tmp_path):
     loaded = load_defense(tmp_path / "saved")
     assert loaded.target.name == "own"
     _assert_equal(loaded(IMAGES), expected)
-    ensemble = as_ensemble(loaded, "own")
-    assert gflop_per_image(ensemble) > 2 * 27 * 5 * 14**2 / 1e9  # the target's convolution alone
-    path = export(ensemble, tmp_path / "own" / "1", "a test").path
+    assert gflop_per_image(loaded) > 2 * 27 * 5 * 14**2 / 1e9  # the target's convolution alone
+    path = export(loaded, tmp_path / "own" / "1", "a test").path
     served = tf.saved_model.load(path).signatures["serving_default"](images=tf.constant(IMAGES.astype(np.uint8)))
-    _assert_equal({"logits": served["logits"]}, {"logits": ensemble(IMAGES.astype(np.uint8))["logits"]}, 1e-4)
+    _assert_equal({"logits": served["logits"]}, {"logits": loaded(IMAGES.astype(np.uint8))["logits"]}, 1e-4)
 
 
 @second_stack
