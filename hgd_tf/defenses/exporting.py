@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.defenses.comparison import Comparison, compare
-from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.defenses.defense import Defense
+from hgd_tf.defenses.ensemble import Ensemble, Flow, as_ensemble
 from hgd_tf.defenses.serving_warm_up import WARM_UP_FILE, write_warm_up
 from hgd_tf.errors import RunError
 from hgd_tf.files import remove_leftovers, replacing, write_json
@@ -48,7 +49,7 @@ def export_path(output_dir: Union[str, Path], name: str, version: int, overwrite
     """
     path = Path(output_dir) / name / str(version)
     if path.exists() and not overwrite:
-        raise RunError(f"{path} exists already: expected another version, or --overwrite")
+        raise RunError(f"{path} exists already: expected another version, or `overwrite=True`")
     return path
 
 
@@ -95,6 +96,12 @@ def export(ensemble: Ensemble, path: Union[str, Path], source: str) -> Export:
             path.parent.rmdir()
         raise
     return Export(path, folder_size(path), tuple(signatures))
+
+
+def export_defense(defense: Union[Defense, Ensemble], path: Union[str, Path], source: str = "a program") -> Export:
+    """Writes a SavedModel of a defense, as `export` does of an ensemble."""
+    ensemble = defense if isinstance(defense, Ensemble) else as_ensemble(defense, defense.target.name)
+    return export(ensemble, path, source)
 
 
 def folder_size(folder: Union[str, Path]) -> int:

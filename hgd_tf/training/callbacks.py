@@ -171,7 +171,7 @@ class TrainingState(keras.callbacks.Callback):
             self.history, self.stopped, self._memories = state["history"], state["stopped"], state["memories"]
         except (OSError, ValueError, TypeError, LookupError, AssertionError, tf.errors.OpError) as error:
             raise RunError(
-                f"{self.directory}: the state of the interrupted run is damaged ({error}); use --overwrite"
+                f"{self.directory}: the state of the interrupted run is damaged ({error}); use `overwrite=True`"
             ) from error
         self._write_log()
         return len(self.history)

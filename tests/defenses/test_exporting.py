@@ -330,7 +330,7 @@ def test_a_broken_off_export_leaves_nothing(defense, tmp_path, monkeypatch, erro
 def test_a_version_is_replaced_only_where_that_is_said(defense, tmp_path):
     (tmp_path / "name" / "4").mkdir(parents=True)
     (tmp_path / "name" / "4" / "old").touch()
-    with pytest.raises(RunError, match=r"name/4 exists already.*--overwrite"):
+    with pytest.raises(RunError, match=r"name/4 exists already.*`overwrite=True`"):
         export_path(tmp_path, "name", 4)
     path = export_path(tmp_path, "name", 4, overwrite=True)
     export(as_ensemble(Defense(None, defense.target), "undefended"), path, "a test")
