@@ -88,8 +88,11 @@ class GuidedDenoiser(keras.Model):
         self.accuracy_by_attack = [keras.metrics.Mean(f"accuracy_{name}") for name in attacks]
 
     def compile(self, optimizer: Union[keras.optimizers.Optimizer, str] = "adam", **kwargs):
-        """Compiles with the guidance's own loss."""
+        """Compiles with the guidance's own loss; in the scope of the strategy, if there is one."""
         super().compile(optimizer, loss=[term.loss() for term in self.guidance.terms], **kwargs)
+        if hasattr(self.optimizer, "build"):  # not Keras' legacy ones
+            # In the scope, or the replicas would share the moments; and no failed first step leaves it half built.
+            self.optimizer.build(self.denoiser.trainable_variables)
 
     def fit(self, x: Any = None, *args, **kwargs) -> keras.callbacks.History:
         """As Keras' own; warns of attacked images whose pixels are not in [0, 255]."""
@@ -125,7 +128,7 @@ class GuidedDenoiser(keras.Model):
         self.loss_mean.update_state(self._unscaled(loss), sample_weight=count)
         label = self._answers(batch.clean) if batch.label is None else batch.label
         right = tf.cast(self._answers(denoised) == label, tf.float32)
-        weight = tf.minimum(count, 1.0)
+        weight = tf.minimum(count, 1.0)  # 0 for the blank image of an empty batch
         self.accuracy.update_state(right, sample_weight=weight)
         for number, accuracy in enumerate(() if batch.attack is None else self.accuracy_by_attack):
             accuracy.update_state(right, sample_weight=weight * tf.cast(batch.attack == number, tf.float32))

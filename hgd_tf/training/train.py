@@ -65,6 +65,7 @@ def train_denoiser(
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
     check_saving(experiment.roles.target)
+    # Only now: what cannot be trained or saved leaves no folder behind, which would be in the way of the next try.
     run_path = open_run(run_dir, config, overwrite)
     save_target(experiment.roles.target, run_path)
     pairs = source()
@@ -184,7 +185,6 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
     model = GuidedDenoiser(denoiser, target, guidance, attacks, guide, config.frozen_statistics)
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     model.compile(OPTIMIZERS[config.optimizer](config.learning_rate, **averaging))
-    model.optimizer.build(denoiser.trainable_variables)  # in the scope, or the replicas would share the moments
     return model
 
 
@@ -226,7 +226,9 @@ def _fit(
             initial_epoch=first_epoch,
             steps_per_epoch=steps,
             verbose=0,
-            # First what adds to the logs, before `averaging` what saves or shows the average, last what keeps it all.
+            # At an epoch's end they are called in this order. First what adds to the logs, which those after it read.
+            # What saves or shows the average comes before `averaging`, which puts the last weights back. Last the
+            # state: these weights are what training goes on from, and its file says that all before it is done.
             callbacks=[
                 run_callbacks.Throughput(clock, config.batch_size, state.history),
                 *schedule,

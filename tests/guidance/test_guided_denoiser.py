@@ -355,8 +355,7 @@ def test_evaluation_takes_labels_or_the_targets_own_answers_to_the_clean_images(
     attacked, (clean, labels) = arrays_of(batch_of(30))
     model = GuidedDenoiser(small_denoiser(), target, "logits", ATTACKS)
     model.compile("sgd")
-    seen, answers = (np.argmax(target(model(images))["logits"], axis=1) for images in (attacked, clean))
-    answers = np.argmax(target(clean)["logits"], axis=1)
+    seen, answers = (np.argmax(target(images)["logits"], axis=1) for images in (model(attacked), clean))
     for y, expected in (((clean, labels), labels[:, 0]), (clean, answers)):
         found = model.evaluate(attacked, y, batch_size=7, verbose=0, return_dict=True)
         assert found["accuracy"] == pytest.approx(np.mean(seen == expected))
