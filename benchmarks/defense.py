@@ -46,7 +46,7 @@ from torch_networks import export_onnx, folded, torch_ensemble
 from turns import median_seconds
 
 from hgd_tf.defenses import Classifier, load_defense
-from hgd_tf.defenses.exporting import export
+from hgd_tf.defenses.exporting import export_defense
 from hgd_tf.targets import resize_to
 
 IMAGE_SIZE, COARSE_SIZE, NOISE = 299, 20, 8.0
@@ -243,7 +243,7 @@ def print_parts(path: Path, images: np.ndarray) -> None:
 def compare(subject: Subject, images: np.ndarray, folder: Path) -> list[str]:
     """Prints what is remarkable; returns the subject's table."""
     path = folder / subject.title.replace(" ", "_") / "1"
-    export(subject.classifier, path, subject.source)
+    export_defense(subject.classifier, path, subject.source)
     tensor = torch.from_numpy(images)
     network = torch_ensemble(subject.classifier)
     fused = folded(network)

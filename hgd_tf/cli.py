@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Callable
 from absl import app, flags
 from absl import logging as absl_logging
 
-from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE
+from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE, set_checkpoint_directory
 from hgd_tf.errors import HgdError
 from hgd_tf.flag_files import expanded
 
@@ -43,7 +43,7 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
     def guarded(argv: Sequence[str]) -> int:
         arguments = argv[1:]
         if _CHECKPOINT_DIR.value:
-            os.environ[DIRECTORY_VARIABLE] = _CHECKPOINT_DIR.value
+            set_checkpoint_directory(_CHECKPOINT_DIR.value)
         if arguments and not allow_arguments:
             return _fail(f"unexpected argument {arguments[0]!r}: this command takes flags only (see --helpshort)")
         try:
@@ -53,7 +53,7 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
                 ask_by_default(_CUSTOM_OBJECTS.value, _SAFE_MODE.value)
             main(arguments)
         except (HgdError, OSError) as error:
-            return _fail(str(error))
+            return _fail(_with_flags(str(error)))
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
             return INTERRUPTED
@@ -70,6 +70,20 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         return flags.FLAGS([argv[0], *expanded(argv[1:])])
     except (flags.Error, HgdError, OSError) as error:
         sys.exit(_fail(str(error)))
+
+
+def _with_flags(message: str) -> str:
+    """With arguments that the library names, as in `overwrite=True`, spelled as this command's flags: --overwrite."""
+
+    def spelled(found: re.Match[str]) -> str:
+        name, value = found[1], (found[2] or "").strip("'\"")
+        if name not in flags.FLAGS:
+            return found[0]
+        if value in ("True", "False"):
+            return f"--{'no' if value == 'False' else ''}{name}"
+        return f"--{name}={value}" if value else f"--{name}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", spelled, message)
 
 
 def _fail(message: str) -> int:

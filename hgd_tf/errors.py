@@ -1,4 +1,7 @@
-"""The errors that a user can mend. Commands print them on one line and exit with status 1."""
+"""The errors that a user can mend. Commands print them on one line and exit with status 1.
+
+Below the commands a message speaks of arguments, in backquotes: `craft='online'`. A command prints its flags for them.
+"""
 
 
 class HgdError(Exception):

@@ -26,7 +26,7 @@ from absl import flags, logging
 from hgd_tf import cli
 from hgd_tf.defense_flag import define_defense
 from hgd_tf.defenses import load_defense
-from hgd_tf.defenses.exporting import export, export_path
+from hgd_tf.defenses.exporting import export_defense, export_path
 from hgd_tf.defenses.loading import is_line_up
 
 _DEFENSE = define_defense("models", required=True)
@@ -45,7 +45,7 @@ def main(_) -> None:
     source = str(_DEFENSE.value)
     name = _NAME.value or (Path(source).stem if is_line_up(source) else Path(source).resolve().name)
     path = export_path(_OUTPUT_DIR.value, name, _VERSION.value, _OVERWRITE.value)
-    exported = export(load_defense(source), path, source)
+    exported = export_defense(load_defense(source), path, source)
     print(f"{path}: {exported.size / 1e6:.1f} MB, signatures {', '.join(exported.signatures)}")
 
 

@@ -10,6 +10,14 @@ import sys
 from collections.abc import Iterator
 
 
+def starts_a_command() -> bool:
+    """Whether `python -m hgd_tf.COMMAND` is what imports the package, and no program that has a say of its own."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_filename.startswith("<frozen importlib") and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") == "runpy"
+
+
 def mute_tensorflow() -> None:
     """Makes the coming import of TensorFlow silent, and its later remarks of less weight than an error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -21,5 +21,5 @@ def make_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
     if name == "one_device" or (name == "auto" and len(gpus) < 2):
         return tf.distribute.OneDeviceStrategy(devices[0])
     if batch_size % len(devices):
-        raise HgdError(f"--batch_size={batch_size} must be a multiple of the {len(devices)} devices that share a batch")
+        raise HgdError(f"`batch_size={batch_size}` must be a multiple of the {len(devices)} devices that share a batch")
     return tf.distribute.MirroredStrategy(devices)

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from absl import flags
 from small_run import SMALL, assert_one_line, write_dress
 from warm_commands import run_warm
 
+from hgd_tf import cli
 from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS
 from hgd_tf.defenses import Defense, save_defense
 from hgd_tf.denoisers import dunet, median
@@ -158,12 +160,12 @@ MISTAKES = {
         r"instead of --target, .*--feature_layer",
     ),
     "appendix D without players": Mistake(
-        "train", [*SMALL, "--recipe=appendix_d"], r"no network plays IncV3: --networks=IncV3=NAME"
+        "train", [*SMALL, "--recipe=appendix_d"], r"no network plays IncV3: expected IncV3=NAME in --networks"
     ),
     "appendix D without a player": Mistake(
         "train",
         [*SEVERAL, "--recipe=appendix_d", "--targets=mini_vgg", f"--networks={PLAYERS}"],
-        r"no network plays ResNet101: --networks=ResNet101=NAME",
+        r"no network plays ResNet101: expected ResNet101=NAME in --networks",
     ),
     "players of unknown parts": Mistake(
         "train", [*SMALL, "--networks=Res=mini_vgg"], r"networks: expected names among IncV3, advV3"
@@ -286,7 +288,9 @@ MISTAKES = {
     "craft samples of other classes": Mistake("craft", [*CRAFT, "--source=samples"], r"samples: expected classes of 0"),
     "craft other classes": Mistake("craft", [*CRAFT, "--source=classes"], r"classes/12: expected a class of 0\.\.9"),
     "craft without players": Mistake(
-        "craft", ["--recipe=appendix_d", "--output_dir=sets"], r"no network plays IncV3: --networks=IncV3=NAME"
+        "craft",
+        ["--recipe=appendix_d", "--output_dir=sets"],
+        r"no network plays IncV3: expected IncV3=NAME in --networks",
     ),
     "craft with odd players": Mistake("craft", [*CRAFT, "--networks=IncV3"], r"networks.*NAME=NETWORK"),
     "craft without weights": Mistake(
@@ -360,6 +364,27 @@ def test_a_mistake_is_one_line_that_names_it_and_leaves_nothing_behind(workplace
     assert_one_line(run_warm(workplace, f"hgd_tf.{mistake.module}", mistake.arguments), mistake.named)
     assert contents(workplace) == unchanged
     assert len(unchanged) > 10
+
+
+@pytest.mark.parametrize(
+    "message, printed",
+    [
+        ("or `overwrite=True`", "or --overwrite"),
+        ("asked for: `safe_mode=False`, if", "asked for: --nosafe_mode, if"),
+        ("`custom_objects='mine'`: no", "--custom_objects=mine: no"),
+        ("(`checkpoint_dir` or $X)", "(--checkpoint_dir or $X)"),
+        ("`no_such_flag=3` of a library", "`no_such_flag=3` of a library"),
+        ("a file safe_mode=1, as it is", "a file safe_mode=1, as it is"),
+    ],
+)
+def test_a_command_spells_the_librarys_arguments_as_its_flags(message, printed, monkeypatch):
+    own = flags.FlagValues()
+    for name in ("overwrite", "safe_mode"):
+        flags.DEFINE_bool(name, False, "help", own)
+    for name in ("custom_objects", "checkpoint_dir"):
+        flags.DEFINE_string(name, None, "help", own)
+    monkeypatch.setattr(flags, "FLAGS", own)
+    assert cli._with_flags(message) == printed
 
 
 def test_help_shows_the_manual_and_every_guidance(workplace):

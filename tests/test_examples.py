@@ -42,9 +42,26 @@ def test_the_end_to_end_attack_is_the_stronger_one(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_trained_denoiser_restores_what_the_users_classifier_sees(tmp_path):
+    accuracy = _printed("train_a_denoiser.py", tmp_path)
+    assert len(accuracy) == 4
+    assert accuracy["clean, defended"] > accuracy["clean, no defence"] - 5
+    assert accuracy["FGSM, defended (oblivious"] > accuracy["FGSM, no defence"] + 20
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_evaluation_has_a_row_for_each_defence_under_every_threat_model(tmp_path):
+    accuracy = _printed("evaluate_and_export.py", tmp_path)
+    assert len(accuracy) == 3 * 7
+    for threat in ("clean (no", "white_eps16 (oblivious", "adaptive_eps16 (end"):
+        assert accuracy[f"ensemble, {threat}"] != accuracy[f"no defence, {threat}"]
+    assert accuracy["defended, white_eps16 (oblivious"] > accuracy["no defence, white_eps16 (oblivious"] + 20
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_short_and_use_what_is_public(example):
     source = example.read_text(encoding="utf-8")
     assert source.count("\n") < 50
     imported = re.findall(r"^(?:import|from) (\S+)", source, re.MULTILINE)
-    assert set(imported) <= {"hgd_tf", "numpy", "tensorflow"}
+    assert set(imported) <= {"hgd_tf", "numpy", "tempfile", "tensorflow"}

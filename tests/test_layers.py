@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -44,6 +45,24 @@ def test_the_map_shows_the_rooms_as_they_are():
     written, printed = rows(house.written_table()), rows(house.table())
     assert [row[:3] for row in written] == [row[:3] for row in printed], "python docs/draw_house.py --write"
     assert max(float(row[-1].rstrip("%")) for row in printed[2:]) <= 100 * MOST
+
+
+PROGRAMS = ("runner.py", "attack_directories.py", "packaging.py", "page.py")  # hold others' flags, or style sheets
+
+
+def test_messages_below_the_commands_speak_of_arguments_not_of_flags():
+    """A command spells them as its flags (`cli.py`); a Python program that calls a function has none."""
+    below = [path for room, paths in house.rooms().items() if room != "commands" for path in paths]
+    found = []
+    for path in below:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in texts else None
+            if isinstance(text, str) and re.search(r"(?<![\w-])--[a-z]", text) and path.name not in PROGRAMS:
+                found.append(f"{path}:{node.lineno}: {text}")
+    assert len(below) > 100
+    assert not found
 
 
 def test_the_functions_that_the_map_follows_are_there():

@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from hgd_tf import Defense, dunet, load_target, save_defense
 from hgd_tf.defenses.ensemble import Ensemble, Flow
-from hgd_tf.defenses.exporting import export
+from hgd_tf.defenses.exporting import export_defense
 from hgd_tf.denoisers import gaussian, median
 from hgd_tf.stack import keras
 
@@ -63,7 +63,7 @@ np.save(folder / "own.npy", load_target(own)(images)["logits"])
 for denoiser in (median(1), gaussian(1), dunet(channels=1, width=0.0625, precision="bfloat16")):
     denoiser.save(folder / f"{denoiser.name}.keras")
 np.save(folder / "median.npy", median(1)(images.astype(np.float32)))
-export(Ensemble([Flow([], [load_target("mini_vgg")], "X")]), folder / "model" / "1", "test")
+export_defense(Ensemble([Flow([], [load_target("mini_vgg")], "X")]), folder / "model" / "1", "test")
 np.save(folder / "model.npy", load_target("mini_vgg")(images)["logits"])
 np.save(folder / "images.npy", images)
 """

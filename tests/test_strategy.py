@@ -155,5 +155,5 @@ def test_the_error_is_one_that_a_user_can_mend(monkeypatch):
     devices = [tf.config.LogicalDevice(f"/device:GPU:{number}", "GPU") for number in range(4)]
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: devices if kind == "GPU" else [])
     for name in ("auto", "mirrored"):
-        with pytest.raises(HgdError, match=r"--batch_size=6 must be a multiple of the 4 devices"):
+        with pytest.raises(HgdError, match=r"`batch_size=6` must be a multiple of the 4 devices"):
             make_strategy(name, 6)

@@ -218,7 +218,7 @@ def check_players(recipe: Recipe, names: Collection[str]) -> None:
 def _check_named(role: Networks, names: Collection[str]) -> None:
     missing = [name for name in role.names if name not in names]
     if missing:
-        raise TargetError(f"no network plays {', '.join(missing)}: --networks={missing[0]}=NAME")
+        raise TargetError(f"no network plays {', '.join(missing)}: expected {missing[0]}=NAME in `networks`")
 
 
 def _players(role: Role, roles: Roles) -> list[tuple[str, tuple[Target, ...]]]:

@@ -10,10 +10,23 @@ from typing import Optional, Union
 DIRECTORY_VARIABLE = "HGD_CHECKPOINTS"
 DEFAULT_DIRECTORY = "~/.cache/hgd_tf/checkpoints"
 
+_chosen: Optional[Path] = None
+
+
+def set_checkpoint_directory(directory: Union[str, Path, None]) -> None:
+    """Where this process looks for published weights from now on, whatever $HGD_CHECKPOINTS says; None: as it says."""
+    global _chosen
+    _chosen = None if directory is None else Path(directory)
+
+
+def chosen_directory() -> Optional[Path]:
+    """What `set_checkpoint_directory` was told, absolute: for processes that this one starts, to be told as well."""
+    return _chosen and _chosen.expanduser().absolute()
+
 
 def checkpoint_directory(directory: Union[str, Path, None] = None) -> Path:
-    """The folder that is named, else $HGD_CHECKPOINTS, else one in the user's cache."""
-    return Path(directory or os.environ.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY).expanduser()
+    """The folder that is named, else the one that was set, else $HGD_CHECKPOINTS, else one in the user's cache."""
+    return Path(directory or _chosen or os.environ.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY).expanduser()
 
 
 def package_file(package: str, pattern: str) -> Optional[Path]:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
+from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE, chosen_directory
+
 CANNOT_START = 126  # as shells report a file that cannot be executed
 POLL_SECONDS = 0.02
 
@@ -74,7 +76,8 @@ def run_isolated(
 
 def _environment() -> dict[str, str]:
     """This process's, with its Python for entries that ask for one, and no caches written beside an entry's code."""
-    return {"PYTHON": sys.executable, **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    weights = {} if chosen_directory() is None else {DIRECTORY_VARIABLE: str(chosen_directory())}
+    return {"PYTHON": sys.executable, **os.environ, **weights, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
+from hgd_tf.checkpoints.locate import chosen_directory, set_checkpoint_directory
 from hgd_tf.crafting.job import CraftConfig, load_plan
 from hgd_tf.crafting.run import CraftShards
 from hgd_tf.crafting.shards import FORMATS, ShardFormat
 from hgd_tf.errors import HgdError
 
-logging.getLogger().setLevel(logging.ERROR)  # before the import, which warns of what is not installed
 try:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -29,8 +28,10 @@ class _CraftShards(beam.DoFn):
 
     def __init__(self, config: CraftConfig, folder: str, shard_format: str, threads: int):
         self._config, self._folder, self._format, self._threads = config, folder, shard_format, threads
+        self._weights = chosen_directory()
 
     def setup(self):
+        set_checkpoint_directory(self._weights)
         if self._threads and tf.config.threading.get_intra_op_parallelism_threads() != self._threads:
             tf.config.threading.set_intra_op_parallelism_threads(self._threads)
         self._plan = load_plan(self._config)

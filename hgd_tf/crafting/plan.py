@@ -44,6 +44,15 @@ class Record(NamedTuple):
     attacked: np.ndarray
 
 
+AttackOn = Callable[["tuple[Target, ...]", tf.distribute.Strategy], SignGradientAttack]
+Classifier = Callable[[tf.Tensor], tf.Tensor]
+
+
+def attack_cache() -> AttackOn:
+    """Gives the attack on networks under a strategy, each compiled once for all plans that are given this."""
+    return functools.lru_cache(maxsize=None)(_attack_on)
+
+
 @dataclasses.dataclass
 class SetPlan:
     """A set of attacked images before it is crafted, in shards that can be crafted in any order.
@@ -56,6 +65,7 @@ class SetPlan:
       batch_size: images computed at a time; the last of a shard may be fewer.
       shard_size: images of the source a shard.
       judges: networks whose answers are recorded.
+      attack_on: gives the attacks; plans of the same networks may share what was compiled for one of them.
     """
 
     recipe: Recipe
@@ -65,6 +75,7 @@ class SetPlan:
     batch_size: int
     shard_size: int
     judges: tuple[Target, ...] = ()
+    attack_on: AttackOn = dataclasses.field(default_factory=attack_cache)
 
     def __post_init__(self):
         self.attacks = bind(self.recipe, self.roles)
@@ -74,6 +85,7 @@ class SetPlan:
             [draw_epsilon(count, lowest, highest, (self.seed, place)) for place in range(len(self.attacks))]
         )
         self._strategy = tf.distribute.get_strategy()
+        self._classifiers = [_classifier(judge) for judge in self.judges]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,7 +107,7 @@ class SetPlan:
         epsilon = self._epsilon[:, numbers]
         attacked = np.empty((len(self.attacks), *clean.shape), np.uint8)
         for place, attack in enumerate(self.attacks):
-            attacked[place] = _attack_on(attack.models, self._strategy)(
+            attacked[place] = self.attack_on(attack.models, self._strategy)(
                 clean,
                 epsilon[place],
                 attack.method,
@@ -106,7 +118,7 @@ class SetPlan:
             )
         on_batch((len(self.numbers(shard)) - len(numbers)) * len(self.attacks))
         perturbation = [_mean_difference(images, clean) for images in attacked]
-        judged = [[self._answers(judge, images) for images in (clean, *attacked)] for judge in self.judges]
+        judged = [[self._answers(classify, images) for images in (clean, *attacked)] for classify in self._classifiers]
         answers = np.array(judged, np.int64).reshape(len(self.judges), 1 + len(self.attacks), len(numbers))
         return [
             Record(
@@ -122,9 +134,9 @@ class SetPlan:
             for place, number in enumerate(numbers)
         ]
 
-    def _answers(self, judge: Target, images: np.ndarray) -> np.ndarray:
+    def _answers(self, classify: Classifier, images: np.ndarray) -> np.ndarray:
         firsts = range(0, len(images), self.batch_size)
-        classes = [_classifier(judge)(tf.constant(images[first : first + self.batch_size])) for first in firsts]
+        classes = [classify(tf.constant(images[first : first + self.batch_size])) for first in firsts]
         return np.concatenate([*classes, np.zeros(0, np.int64)])
 
     def description(self) -> dict[str, Any]:
@@ -184,22 +196,13 @@ def _fingerprint(model: Target) -> str:
     return digest.hexdigest()
 
 
-# Plans of the same networks share what was compiled for one of them.
-@functools.lru_cache(maxsize=32)
 def _attack_on(models: tuple[Target, ...], strategy: tf.distribute.Strategy) -> SignGradientAttack:
     with strategy.scope():
         return SignGradientAttack(models)
 
 
-@functools.lru_cache(maxsize=32)
-def _classifier(judge: Target) -> Callable[[tf.Tensor], tf.Tensor]:
+def _classifier(judge: Target) -> Classifier:
     return tf.function(lambda images: tf.argmax(judge(images)["logits"], axis=-1), reduce_retracing=True)
-
-
-def forget_networks() -> None:
-    """Lets go of the networks of earlier plans, and of what was compiled for them."""
-    _attack_on.cache_clear()
-    _classifier.cache_clear()
 
 
 def _mean_difference(images: np.ndarray, clean: np.ndarray) -> np.ndarray:

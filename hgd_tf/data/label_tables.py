@@ -45,10 +45,10 @@ def files_of_table(
     """
     if table.has(*COMPETITION_COLUMNS):
         if folder is None:
-            raise DataError(f"{table.path} is the competition's table: expected the folder of its images, and --labels")
+            raise DataError(f"{table.path} is the competition's table: expected the folder of its images, and `labels`")
         return _competition_files(table, folder, classes, crop_boxes)
     if crop_boxes:
-        raise DataError(f"{table.path}: --crop_boxes cuts out those of the competition's table, received another one")
+        raise DataError(f"{table.path}: `crop_boxes` cuts out those of the competition's table, received another one")
     files = []
     for where, (file, label) in table.rows("file", "label"):
         path = table.path.parent / file

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
-
-from tqdm import tqdm
 
 from hgd_tf.data.label_tables import LabeledFile, files_of_table
 from hgd_tf.data.listing import files_below, visible_files, visible_folders
@@ -51,7 +50,7 @@ def labeled_files(
     root = Path(images)
     if root.is_file():
         if labels is not None:
-            raise DataError(f"--labels goes with a folder of images, received the table {root}")
+            raise DataError(f"`labels` goes with a folder of images, received the table {root}")
         files = files_of_table(Table(root), None, classes, crop_boxes)
     elif labels is not None:
         visible_files(root)  # raises where there is no such folder
@@ -112,16 +111,14 @@ def _by_position(roots: Sequence[Path], names: Sequence[str], classes: Optional[
     if classes is not None and len(names) > classes:
         raise DataError(f"{roots[0]}: expected class folders for 0..{classes - 1}, received {len(names)} folders")
     shown = ", ".join(f"{place} = {name}" for place, name in enumerate(names[:SHOWN]))
-    _say_once(f"{roots[0]}: classes by the position of their folders: {shown}{', …' if len(names) > SHOWN else ''}")
+    more = ", …" if len(names) > SHOWN else ""
+    warnings.warn(f"{roots[0]}: classes by the position of their folders: {shown}{more}", stacklevel=2)
     return {name: place for place, name in enumerate(names)}
 
 
 def _home(roots: Sequence[Path], name: str) -> Path:
     """A root that has a class folder of that name."""
     return next(root for root in roots if (root / name).is_dir())
-
-
-_say_once = functools.lru_cache(maxsize=None)(tqdm.write)
 
 
 def _kind(name: str) -> str:

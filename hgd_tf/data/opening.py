@@ -53,12 +53,12 @@ def open_images(
     if has_prefix or names_samples(images):
         source = _named_source(str(images), image_size, channels, central_fraction)
         if labels is not None:
-            raise DataError(f"--labels goes with a folder of images, received {images}")
+            raise DataError(f"`labels` goes with a folder of images, received {images}")
     else:
         files = labeled_files(images, labels, classes, crop_boxes=crop_boxes, beside=beside)
         source = FileSource(files, image_size, channels, central_fraction)
     if labeled and np.any(source.labels == UNKNOWN):
-        raise DataError(f"no labelled images in {images}: expected a folder a class, or --labels=TABLE.csv")
+        raise DataError(f"no labelled images in {images}: expected a folder a class, or `labels=TABLE.csv`")
     if classes is not None and source.labels.max(initial=UNKNOWN) >= classes:
         raise DataError(
             f"{images}: expected classes of 0..{classes - 1}, as the classifier has, received {source.labels.max()}"

@@ -34,10 +34,10 @@ class ClassSplit(NamedTuple):
           DataError: a class is unknown, or none of both parts.
         """
         if np.any(labels == UNKNOWN):
-            raise DataError("--class_split needs the true classes: --labels, or a folder a class")
+            raise DataError("`class_split` needs the true classes: `labels`, or a folder a class")
         strays = np.setdiff1d(labels, np.concatenate(self))
         if len(strays):
-            raise DataError(f"--class_split: there are images of class {strays[0]}, of {sum(map(len, self))} classes")
+            raise DataError(f"`class_split`: there are images of class {strays[0]}, of {sum(map(len, self))} classes")
 
 
 class LabeledImages(NamedTuple):
@@ -99,5 +99,5 @@ class Splits:
         validation, test = (part.of_classes(split.unseen) for part in (self.validation, self.test))
         for purpose, kept in (("train", train), ("validate", validation), ("test", test)):
             if not len(kept.labels):
-                raise DataError(f"--class_split: {self.name} has no images of the classes to {purpose} on")
+                raise DataError(f"`class_split`: {self.name} has no images of the classes to {purpose} on")
         return Splits(UNSEEN_TITLE.format(self.name), train, validation, test)

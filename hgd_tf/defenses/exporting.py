@@ -48,11 +48,11 @@ def export_path(output_dir: Union[str, Path], name: str, version: int, overwrite
     """
     path = Path(output_dir) / name / str(version)
     if path.exists() and not overwrite:
-        raise RunError(f"{path} exists already: expected another version, or --overwrite")
+        raise RunError(f"{path} exists already: expected another version, or `overwrite=True`")
     return path
 
 
-def export(classifier: Classifier, path: Union[str, Path], source: str) -> Export:
+def export_defense(classifier: Classifier, path: Union[str, Path], source: str = "a program") -> Export:
     """Writes a SavedModel, complete or not at all; what stood at `path` is replaced.
 
     Before it is written, its logits are compared with the classifier's on a few images; what was trained in bfloat16,

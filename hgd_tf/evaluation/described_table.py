@@ -100,7 +100,7 @@ def evaluate_table(
     described = read_table(path)
     config = dataclasses.replace(described.experiment, **changes)
     if not _has_test_images(config):
-        raise RunError(f"{path}: expected --test_dir=DIR, or test_dir in experiment: images for {config.target}")
+        raise RunError(f"{path}: expected `test_dir=DIR`, or test_dir in experiment: images for {config.target}")
     ensembles = described.load_rows()
     experiment = load_experiment(config, sets_dir)
     for name, ensemble in ensembles.items():

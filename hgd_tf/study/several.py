@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from hgd_tf.attacks import TRAINING_RECIPES, check_players
-from hgd_tf.crafting.plan import forget_networks
 from hgd_tf.defenses.line_up import title
 from hgd_tf.errors import CheckpointError
 from hgd_tf.files import write_json
@@ -73,7 +72,8 @@ def train_each(
             continue
         print(f"\n{name}: {folder}")
         print("\n" + (train_and_test(its_config, folder, sets_dir, overwrite) or "no table: there are no test images"))
-        _release()
+        keras.backend.clear_session()  # it numbers the next run's layers as in a process of its own
+        gc.collect()  # networks and compiled attacks are in circles, which would wait for memory that is not there
     write_json(run_dir / MODELS_FILE, _line_up(config, targets))
     return run_dir / MODELS_FILE
 
@@ -97,10 +97,3 @@ def _line_up(config: TrainConfig, targets: Sequence[str]) -> dict[str, Any]:
         "targets": {name: {"name": name, **size} for name in targets},
         "flows": [title((denoisers[name],), (name,)) for name in targets],
     }
-
-
-def _release() -> None:
-    """Lets go of a run's networks and images; and Keras numbers the next one's layers as in a process of its own."""
-    forget_networks()
-    keras.backend.clear_session()
-    gc.collect()

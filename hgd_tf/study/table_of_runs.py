@@ -73,7 +73,7 @@ def evaluate_runs(
                 f"{run_dir} is of another experiment than {run_dirs[0]}: target, members, images and seed must agree"
             )
         if "test_dir" not in changes and run_dir.parent == SHIPPED and not _is_of_embedded_images(config):
-            raise RunError(f"{run_dir.name} comes without the images of its training: expected --test_dir=DIR of yours")
+            raise RunError(f"{run_dir.name} comes without the images of its training: expected `test_dir=DIR` of yours")
         if "test_dir" not in changes and not is_finished(run_dir):
             raise RunError(f"{run_dir} holds an unfinished run: the command that started it goes on with it")
     ensembles = {str(line_up): load_defense(line_up) for line_up in line_ups}

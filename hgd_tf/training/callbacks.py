@@ -76,6 +76,8 @@ class AveragedWeights(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_test_begin(self, logs=None):
+        # Before validation, so that the loss by which the best is chosen is of the weights that are saved. Batch
+        # normalization's moving statistics are of the last weights: with the average it would be far off.
         denoiser = self.model.denoiser
         self._last = [
             variable.numpy() for variable in (*denoiser.trainable_variables, *denoiser.non_trainable_variables)
@@ -171,7 +173,7 @@ class TrainingState(keras.callbacks.Callback):
             self.history, self.stopped, self._memories = state["history"], state["stopped"], state["memories"]
         except (OSError, ValueError, TypeError, LookupError, AssertionError, tf.errors.OpError) as error:
             raise RunError(
-                f"{self.directory}: the state of the interrupted run is damaged ({error}); use --overwrite"
+                f"{self.directory}: the state of the interrupted run is damaged ({error}); use `overwrite=True`"
             ) from error
         self._write_log()
         return len(self.history)

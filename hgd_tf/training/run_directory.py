@@ -38,7 +38,7 @@ def open_run(path: Union[str, Path], config: TrainConfig, overwrite: bool = Fals
         surroundings = {"threads": thread_count(), "versions": package_versions()}  # the same again: the same weights
         write_json(path / CONFIG_FILE, {**config.to_json(), **surroundings})
     elif is_finished(path):
-        raise RunError(f"{path} holds a finished run: see {path / RESULTS_CSV}, or use --overwrite to run it again")
+        raise RunError(f"{path} holds a finished run: see {path / RESULTS_CSV}, or run it again with `overwrite=True`")
     else:
         _warn_of_threads(path)
     return path
@@ -57,7 +57,7 @@ def holds_run(path: Path, config: TrainConfig) -> bool:
     difference = _difference(read_config(path), config)
     if difference:
         raise RunError(
-            f"{path} holds a run of another configuration ({difference}); choose another --run_dir or --overwrite"
+            f"{path} holds a run of another configuration ({difference}); choose another `run_dir` or `overwrite=True`"
         )
     return True
 

@@ -55,7 +55,7 @@ def train_denoiser(
     check_players(TRAINING_RECIPES[config.recipe], config.experiment.networks)
     experiment = load_experiment(config.experiment, sets_dir)
     if parse_guidance(config.guidance).uses_labels and _labels_unknown(experiment):
-        raise HgdError(f"--guidance={config.guidance} needs the true classes: --labels, or a folder a class")
+        raise HgdError(f"`guidance={config.guidance!r}` needs the true classes: `labels`, or a folder a class")
     keras.utils.set_random_seed(config.experiment.seed)
     clock = Clock()
     source = _pair_source(config, experiment, clock)
@@ -64,6 +64,7 @@ def train_denoiser(
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
     check_saving(experiment.roles.target)
+    # Only now: what cannot be trained or saved leaves no folder behind, which would be in the way of the next try.
     run_path = open_run(run_dir, config, overwrite)
     save_target(experiment.roles.target, run_path)
     pairs = source()
@@ -74,7 +75,7 @@ def train_denoiser(
     validation_set = validation_set._replace(clean=labeled_by(experiment.roles.target, validation_set.clean))
     _fit(model, config, run_path, pairs, validation_set, clock)
     if not (run_path / DENOISER_FILE).exists():
-        raise RunError(f"{run_path}: the validation loss was never a number; a lower --learning_rate may help")
+        raise RunError(f"{run_path}: the validation loss was never a number; a lower `learning_rate` may help")
     return experiment
 
 
@@ -98,9 +99,9 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
     splits, roles = experiment.splits, experiment.roles
     if config.craft == "online":
         if not isinstance(splits, PhotographSplits):
-            raise HgdError("--craft=online takes crops of photographs: --photographs=DIR")
+            raise HgdError("`craft='online'` takes crops of photographs: expected `photographs=DIR`")
         if config.strategy == "mirrored":
-            raise HgdError("--craft=online trains on one device: --strategy=one_device")
+            raise HgdError("`craft='online'` trains on one device: expected `strategy='one_device'`")
         files = splits.train_files[: config.train_images]
         online = OnlinePairs(
             files,
@@ -124,7 +125,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
     images = train_images(splits)
     pairs = len(bind(recipe, roles)) * len(images.labels)
     if pairs < config.batch_size:
-        raise HgdError(f"--batch_size={config.batch_size} is more than the {pairs} pairs there are")
+        raise HgdError(f"`batch_size={config.batch_size}` is more than the {pairs} pairs there are")
 
     def stored() -> _Pairs:
         train_set = seen_set(config, experiment, recipe, train_images, images)
@@ -183,7 +184,6 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
     model = GuidedDenoiser(denoiser, target, guidance, attacks, guide, config.frozen_statistics)
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     model.compile(OPTIMIZERS[config.optimizer](config.learning_rate, **averaging))
-    model.optimizer.build(denoiser.trainable_variables)  # in the scope, or the replicas would share the moments
     return model
 
 
@@ -191,7 +191,7 @@ def _copy_weights(source: keras.Model, denoiser: keras.Model, path: str) -> None
     try:
         denoiser.set_weights(source.get_weights())
     except ValueError:
-        raise RunError(f"--init_from={path} holds a denoiser of another architecture or width") from None
+        raise RunError(f"`init_from={path}` holds a denoiser of another architecture or width") from None
 
 
 def _fit(
@@ -225,7 +225,9 @@ def _fit(
             initial_epoch=first_epoch,
             steps_per_epoch=steps,
             verbose=0,
-            # First what adds to the logs, before `averaging` what saves or shows the average, last what keeps it all.
+            # At an epoch's end they are called in this order. First what adds to the logs, which those after it read.
+            # What saves or shows the average comes before `averaging`, which puts the last weights back. Last the
+            # state: these weights are what training goes on from, and its file says that all before it is done.
             callbacks=[
                 run_callbacks.Throughput(clock, config.batch_size, state.history),
                 *schedule,

@@ -149,7 +149,7 @@ def test_a_network_that_plays_several_parts_is_attacked_once():
 def test_a_part_that_nobody_plays_is_an_error_that_names_it():
     named = {name: INC_V3 for name in EIGHT if name not in ("advV3", "ensV3")}
     for check in (lambda: bind(APPENDIX_D, PAPER._replace(named=named)), lambda: check_players(APPENDIX_D, named)):
-        with pytest.raises(TargetError, match="no network plays ensV3, advV3: --networks=ensV3=NAME"):
+        with pytest.raises(TargetError, match="no network plays ensV3, advV3: expected ensV3=NAME in `networks`"):
             check()
 
 

@@ -142,7 +142,7 @@ def test_the_competitions_table_gives_files_classes_and_boxes(tmp_path):
     assert boxes == [CropBox(0.0, 0.1, 0.5, 1.0), CropBox(0.25, 0.0, 1.0, 1.0)]
     other = tmp_path / "labels.csv"
     other.write_text("file,label\n")
-    with pytest.raises(DataError, match="--crop_boxes cuts out those of the competition's table"):
+    with pytest.raises(DataError, match="`crop_boxes` cuts out those of the competition's table"):
         labeled_files(images, other, crop_boxes=True)
     table.write_text(f"{TABLE}\naa,u,0,left,1,1,1,2,l\n")
     with pytest.raises(DataError, match="line 2: expected a crop box"):

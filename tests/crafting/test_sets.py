@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +286,18 @@ def test_removed_file_is_made_again(crafted, roles, clean, file):
 
 
 # --- crafting that fails ---
+
+
+def test_a_crafters_sets_share_what_was_compiled_and_it_goes_with_the_crafter(roles, clean, tmp_path):
+    crafter = SetCrafter(roles, tmp_path)
+    for recipe in (BLACK_EPS4, BLACK_EPS16):
+        crafter.attacked_set(recipe, clean)
+    assert crafter._attack_on.cache_info().currsize == 1  # both attacks of both sets are on the hold-out
+    attack = weakref.ref(crafter._attack_on((roles.holdout,), tf.distribute.get_strategy()))
+    assert attack() is not None and crafter._attack_on.cache_info().currsize == 1
+    del crafter
+    gc.collect()
+    assert attack() is None
 
 
 def test_no_shard_is_left_when_crafting_fails_in_the_middle(roles, clean, tmp_path, monkeypatch):

@@ -194,7 +194,7 @@ def test_test_images_are_those_of_their_own_folder(folder, tmp_path):
         ("four", None, "three", r"no labelled images in .*three: expected a folder a class"),
         ("cats", None, "dogs", r"dogs: expected a class folder tabby, as .*cats has"),
         ("table.csv", None, "four", r"no labelled images in .*four"),
-        ("embedded:train", None, None, r"--photographs are image files"),
+        ("embedded:train", None, None, r"`photographs` are image files"),
         ("words", None, None, r"none of 1 files is an image, such as .*words/a\.jpg"),
     ],
 )
@@ -260,7 +260,7 @@ def test_no_more_than_a_bound_of_other_classes_validate(folder, table, monkeypat
 @pytest.mark.parametrize(
     "labeled, split, message",
     [
-        (False, SPLIT, r"--class_split needs the true classes: --labels, or a folder a class"),
+        (False, SPLIT, r"`class_split` needs the true classes: `labels`, or a folder a class"),
         (True, ClassSplit(SEEN, np.array([4])), r"there are images of class 2, of 6 classes"),
         (True, ClassSplit(np.append(SEEN, UNSEEN), np.array([7])), r"has no images of the 1 classes of a part"),
     ],

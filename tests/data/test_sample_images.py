@@ -75,7 +75,7 @@ def test_a_file_or_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     [
         ("sample:dog", {}, "expected sample:NAME, where NAME is one of basenji, .*, zebra; received 'sample:dog'"),
         ("sample:", {}, "expected sample:NAME, where NAME is one of basenji, .*, zebra; received 'sample:'"),
-        ("samples", {"labels": "x.csv"}, "--labels goes with a folder of images, received samples"),
+        ("samples", {"labels": "x.csv"}, "`labels` goes with a folder of images, received samples"),
         ("samples", {"classes": 10}, r"samples: expected classes of 0\.\.9, as the classifier has, received 985"),
     ],
 )

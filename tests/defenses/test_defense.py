@@ -285,8 +285,8 @@ def _target_with(layer, name="odd (1)") -> Target:
 @pytest.mark.parametrize(
     ("layer", "asked", "reason"),
     [
-        (lambda: keras.layers.Lambda(lambda x: x / 2), {"safe_mode": False}, "holds Python code.*--nosafe_mode"),
-        (Halve, {"custom_objects": {"Halve": Halve}}, r"needs code of yours \(.*\): --custom_objects=MODULE"),
+        (lambda: keras.layers.Lambda(lambda x: x / 2), {"safe_mode": False}, "holds Python code.*`safe_mode=False`"),
+        (Halve, {"custom_objects": {"Halve": Halve}}, r"needs code of yours \(.*\): `custom_objects=MODULE`"),
     ],
 )
 def test_a_target_that_needs_code_is_known_before_and_its_denoiser_never_lost(tmp_path, layer, asked, reason):
@@ -313,7 +313,7 @@ def test_the_module_of_a_users_layers_is_remembered(tmp_path, monkeypatch):
     scores = keras.layers.Dense(6)(keras.layers.Flatten()(objects.Tripled()(images)))
     for file in ("my model (1).keras", "old.h5"):
         keras.Model(images, scores).save(tmp_path / file)
-        with pytest.raises(TargetError, match=r"code of yours \(.*\): --custom_objects=MODULE"):
+        with pytest.raises(TargetError, match=r"code of yours \(.*\): `custom_objects=MODULE`"):
             load_target(tmp_path / file)
         target = load_target(tmp_path / file, custom_objects="layers_of_mine")
         assert target.name == file.rpartition(".")[0]
@@ -324,7 +324,7 @@ def test_the_module_of_a_users_layers_is_remembered(tmp_path, monkeypatch):
         np.testing.assert_allclose(
             loaded(_images(20, 20, 3))["logits"], target(_images(20, 20, 3))["logits"], rtol=1e-5
         )
-    with pytest.raises(TargetError, match=r"--custom_objects=no_such: expected a Python module"):
+    with pytest.raises(TargetError, match=r"`custom_objects=no_such`: expected a Python module"):
         load_target(tmp_path / "old.h5", custom_objects="no_such")
 
 
@@ -333,7 +333,7 @@ def test_code_inside_an_old_file_is_not_run(tmp_path):
     x = keras.layers.Lambda(lambda x: x / 2)(images)
     model = keras.Model(images, keras.layers.Dense(6)(keras.layers.Flatten()(x)))
     model.save(tmp_path / "lambda.h5")
-    with pytest.raises(TargetError, match=r"holds Python code.*--nosafe_mode"):
+    with pytest.raises(TargetError, match=r"holds Python code.*`safe_mode=False`"):
         load_target(tmp_path / "lambda.h5")
     trusted = load_target(tmp_path / "lambda.h5", safe_mode=False)
     pixels = _images(20, 20, 3)

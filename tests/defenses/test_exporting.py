@@ -21,7 +21,7 @@ from hgd_tf.architectures.convolution import InputGradientConv2D
 from hgd_tf.data.images import decode_image
 from hgd_tf.defenses import Defense, exporting
 from hgd_tf.defenses.ensemble import Ensemble, Flow
-from hgd_tf.defenses.exporting import Export, export, export_path
+from hgd_tf.defenses.exporting import Export, export_defense, export_path
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError, TargetError
 from hgd_tf.stack import keras
@@ -98,7 +98,7 @@ def defense() -> Defense:
 
 @pytest.fixture(scope="module")
 def exported(defense, tmp_path_factory) -> Export:
-    return export(defense, tmp_path_factory.mktemp("exports") / "small" / "1", "a test")
+    return export_defense(defense, tmp_path_factory.mktemp("exports") / "small" / "1", "a test")
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_concurrent_calls_give_the_same_numbers(loaded):
 def test_an_ensemble_is_the_mean_of_its_targets(tmp_path):
     shared, small, large = _convolution(1), load_target("mini_vgg"), load_target("mini_vgg", image_size=36)
     flows = [Flow([shared, _convolution(2)], [small, large], "A&B->X&Y"), Flow([shared], [large], "A->Y")]
-    exported = export(Ensemble([*flows, Flow([], [small], "X")]), tmp_path / "several" / "3", "a test")
+    exported = export_defense(Ensemble([*flows, Flow([], [small], "X")]), tmp_path / "several" / "3", "a test")
     images = _images(3, 40, 32)
     expected = (2 * flows[0](images) + flows[1](images) + small(images)["logits"]) / 4
     _assert_close(_signature(exported)(images=images)["logits"], expected)
@@ -152,7 +152,7 @@ def test_an_ensemble_is_the_mean_of_its_targets(tmp_path):
 
 def test_grouped_convolutions_and_own_gradients_become_plain_operations(tmp_path, caplog):
     defense = Defense(_narrow(3, block_size=2), _grouped_target())
-    exported = export(defense, tmp_path / "grouped" / "1", "a test")
+    exported = export_defense(defense, tmp_path / "grouped" / "1", "a test")
     images = _images(2, 31, 24, 3)
     _assert_close(_signature(exported)(images=images)["logits"], defense(images)["logits"])
     assert not [record for record in caplog.records if record.levelname != "INFO"]
@@ -168,7 +168,7 @@ def test_a_users_model_with_models_inside_is_folded_too(tmp_path):
     tail = [layers.Conv2D(4, 3, groups=2), layers.GlobalMaxPooling2D(), layers.Dense(6, activation="softmax")]
     model = keras.Sequential([keras.Input((20, 20, 3)), _randomized(backbone), *tail], name="users_own")
     defense = Defense(None, load_target(model))
-    exported = export(defense, tmp_path / "users_own" / "1", "a test")
+    exported = export_defense(defense, tmp_path / "users_own" / "1", "a test")
     images = _images(2, 20, 26, 3)
     _assert_close(_signature(exported)(images=images)["logits"], defense(images)["logits"])
     assert b"FusedBatchNorm" not in (exported.path / "saved_model.pb").read_bytes()
@@ -193,7 +193,7 @@ def test_a_copy_that_answers_otherwise_is_refused_and_one_that_differs_by_roundi
     head = [layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(6)]
     model = _randomized(keras.Sequential([keras.Input((9, 9, 4)), layers.Rescaling(1 / 255), *upwards, *head]))
     defense = Defense(None, load_target(model))
-    exported = export(defense, tmp_path / "users_own" / "1", "a test")
+    exported = export_defense(defense, tmp_path / "users_own" / "1", "a test")
     images = _images(2, 9, 9, 4)
     _assert_close(_signature(exported)(images=images)["logits"], defense(images)["logits"])
     compared = json.loads((exported.path / "assets.extra" / "export.json").read_text())["comparison with the source"]
@@ -201,7 +201,7 @@ def test_a_copy_that_answers_otherwise_is_refused_and_one_that_differs_by_roundi
     assert compared["largest_difference"] <= compared["allowed_difference"] < 1e-3 * compared["largest_logit"]
     shifted.shift = 0.01
     with pytest.raises(TargetError, match=r"other/1: expected logits equal to the source's .*received some 0\.0"):
-        export(defense, tmp_path / "other" / "1", "a test")
+        export_defense(defense, tmp_path / "other" / "1", "a test")
     assert [path.name for path in tmp_path.iterdir()] == ["users_own"]
 
 
@@ -322,7 +322,7 @@ def test_a_broken_off_export_leaves_nothing(defense, tmp_path, monkeypatch, erro
     undefended = Defense(None, defense.target)
     for name in ("new", "kept"):
         with pytest.raises(error):
-            export(undefended, tmp_path / name / "2", "a test")
+            export_defense(undefended, tmp_path / name / "2", "a test")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [other]
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
@@ -330,9 +330,9 @@ def test_a_broken_off_export_leaves_nothing(defense, tmp_path, monkeypatch, erro
 def test_a_version_is_replaced_only_where_that_is_said(defense, tmp_path):
     (tmp_path / "name" / "4").mkdir(parents=True)
     (tmp_path / "name" / "4" / "old").touch()
-    with pytest.raises(RunError, match=r"name/4 exists already.*--overwrite"):
+    with pytest.raises(RunError, match=r"name/4 exists already.*`overwrite=True`"):
         export_path(tmp_path, "name", 4)
     path = export_path(tmp_path, "name", 4, overwrite=True)
-    export(Defense(None, defense.target), path, "a test")
+    export_defense(Defense(None, defense.target), path, "a test")
     assert not (path / "old").exists() and (path / "saved_model.pb").is_file()
     assert export_path(tmp_path, "name", 5) == tmp_path / "name" / "5"

@@ -260,11 +260,11 @@ def test_a_malformed_table_is_an_error_that_says_what_is_expected(tmp_path, name
 MISFITS = {
     "photographs": (
         {"experiment": {"target": "mini_vgg", "photographs": "mine"}},
-        r"expected --test_dir=DIR, or test_dir in experiment: images for mini_vgg",
+        r"expected `test_dir=DIR`, or test_dir in experiment: images for mini_vgg",
     ),
     "another network's images": (
         {"experiment": {"target": "efficientnet_lite0"}},
-        r"expected --test_dir=DIR, or test_dir in experiment: images for efficientnet_lite0",
+        r"expected `test_dir=DIR`, or test_dir in experiment: images for efficientnet_lite0",
     ),
     "absent run": ({"denoisers": {"LGD": {"defense": "absent"}}}, r"1 of 2 parts cannot be loaded: LGD: .*absent"),
     "colour before grey": (

@@ -166,7 +166,7 @@ def test_photographs_are_split_by_the_same_classes(folder):
 
 
 def test_photographs_of_unknown_classes_cannot_be_split_by_them(folder):
-    with pytest.raises(DataError, match=r"--class_split needs the true classes: --labels, or a folder a class"):
+    with pytest.raises(DataError, match=r"`class_split` needs the true classes: `labels`, or a folder a class"):
         load(folder, class_split=True)
 
 

@@ -13,6 +13,7 @@ from hgd_tf.data.fashion_mnist import load_fashion_mnist
 from hgd_tf.errors import HgdError, TargetError
 from hgd_tf.guidance import GUIDANCES, Batch, Guidance, GuidedDenoiser, Term, parse_guidance
 from hgd_tf.guidance.guidances import current_name
+from hgd_tf.pixel_range import PixelRangeWarning
 from hgd_tf.stack import keras
 from hgd_tf.targets import Target
 
@@ -325,6 +326,56 @@ def test_pairs_are_brought_to_the_targets_size_before_they_are_denoised():
     compiled(denoiser, target, "logits").train_step(batch)
     for seen, images in zip(target.seen, [clean.numpy(), denoised]):
         np.testing.assert_allclose(seen, images, atol=1e-3)
+
+
+def arrays_of(batch: Batch) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """As a user has them: bytes, and labels in a column."""
+    attacked, clean = (images.numpy().astype(np.uint8) for images in (batch.attacked, batch.clean))
+    return attacked, (clean, batch.label.numpy().astype(np.int32)[:, np.newaxis])
+
+
+@pytest.mark.parametrize("guidance", ["pixel+label", "feature"])
+def test_arrays_and_datasets_of_pairs_train_like_batches_of_all_that_is_known(guidance, target):
+    attacked, y = arrays_of(batch_of(10))
+    pairs = tf.data.Dataset.from_tensor_slices((attacked, y)).batch(5)
+    fits = [
+        lambda model: model.fit(attacked, y, batch_size=5, shuffle=False, verbose=0),
+        lambda model: model.fit(x=pairs, verbose=0),
+        lambda model: model.fit(tf.data.Dataset.from_tensor_slices(batch_of(10)).batch(5), verbose=0),
+    ]
+    losses = []
+    for fit in fits:
+        model = GuidedDenoiser(small_denoiser(), target, guidance)
+        model.compile()
+        losses.append(fit(model).history["loss"])
+    assert losses[0] == pytest.approx(losses[2], rel=1e-4) and losses[1] == pytest.approx(losses[2], rel=1e-4)
+
+
+def test_evaluation_takes_labels_or_the_targets_own_answers_to_the_clean_images(target):
+    attacked, (clean, labels) = arrays_of(batch_of(30))
+    model = GuidedDenoiser(small_denoiser(), target, "logits", ATTACKS)
+    model.compile("sgd")
+    seen, answers = (np.argmax(target(images)["logits"], axis=1) for images in (model(attacked), clean))
+    for y, expected in (((clean, labels), labels[:, 0]), (clean, answers)):
+        found = model.evaluate(attacked, y, batch_size=7, verbose=0, return_dict=True)
+        assert found["accuracy"] == pytest.approx(np.mean(seen == expected))
+    assert np.mean(seen == labels[:, 0]) != np.mean(seen == answers)
+    history = model.fit(attacked, clean, validation_split=0.5, verbose=0).history
+    assert set(history) == {"loss", "val_loss", "val_accuracy", *(f"val_accuracy_{name}" for name in ATTACKS)}
+
+
+def test_what_does_not_belong_together_is_an_error_that_names_what_was_expected(target):
+    attacked, (clean, labels) = arrays_of(batch_of(4))
+    model = GuidedDenoiser(small_denoiser(), target, "label")
+    model.compile()
+    with pytest.raises(ValueError, match=r"needs the true classes: expected y=\(clean, labels\), received y=clean"):
+        model.fit(attacked, clean, verbose=0)
+    with pytest.raises(ValueError, match="no sample weights"):
+        model.fit(attacked, (clean, labels), sample_weight=np.ones(4), verbose=0)
+    with pytest.warns(PixelRangeWarning, match="received values from 0 to 1"):
+        model.fit(attacked / attacked.max(), (clean, labels), verbose=0)
+    with pytest.raises(HgdError, match="expected a guidance of pixel"):
+        GuidedDenoiser(small_denoiser(), target, "lgd")
 
 
 def test_only_the_denoisers_variables_are_trainable(target):

@@ -192,7 +192,7 @@ def test_the_described_targets_have_the_size_of_the_runs(config):
 def test_a_part_that_nobody_plays_is_named_first(config, tmp_path):
     lacking = {part: name for part, name in config.experiment.networks.items() if part != "ens4V3"}
     changed = dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, networks=lacking))
-    with pytest.raises(TargetError, match="no network plays ens4V3: --networks=ens4V3=NAME"):
+    with pytest.raises(TargetError, match="no network plays ens4V3: expected ens4V3=NAME in `networks`"):
         train_each(changed, TARGETS, tmp_path / "runs", tmp_path / "sets")
     assert not list(tmp_path.iterdir())
 

@@ -201,7 +201,7 @@ def test_an_interrupted_run_is_refused(tmp_path, small):
 
 
 def test_a_shipped_defense_is_tested_on_images_that_are_given(tmp_path):
-    with pytest.raises(RunError, match=r"efficientnet_lite0_lgd comes without .*expected --test_dir"):
+    with pytest.raises(RunError, match=r"efficientnet_lite0_lgd comes without .*expected `test_dir=DIR`"):
         evaluate_runs(["efficientnet_lite0_lgd"], tmp_path / "out", tmp_path / "sets")
     assert not (tmp_path / "out").exists()
 

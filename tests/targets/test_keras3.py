@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.defenses import Defense, load_defense, save_defense
-from hgd_tf.defenses.exporting import export
+from hgd_tf.defenses.exporting import export_defense
 from hgd_tf.errors import TargetError
 from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.guidance import Batch, GuidedDenoiser, parse_guidance
@@ -218,7 +218,7 @@ def test_a_saved_and_an_exported_defense_answer_as_before(target, tmp_path):
     assert loaded.target.name == "own"
     _assert_equal(loaded(IMAGES), expected)
     assert gflop_per_image(loaded) > 2 * 27 * 5 * 14**2 / 1e9  # the target's convolution alone
-    path = export(loaded, tmp_path / "own" / "1", "a test").path
+    path = export_defense(loaded, tmp_path / "own" / "1", "a test").path
     served = tf.saved_model.load(path).signatures["serving_default"](images=tf.constant(IMAGES.astype(np.uint8)))
     _assert_equal({"logits": served["logits"]}, {"logits": loaded(IMAGES.astype(np.uint8))["logits"]}, 1e-4)
 

@@ -110,7 +110,7 @@ SIGMOIDS = {
 
 @pytest.mark.parametrize("head", SIGMOIDS.values(), ids=SIGMOIDS)
 def test_several_labels_an_image_are_refused(head):
-    with pytest.raises(TargetError, match=r"own gives values in \[0, 1\] that do not sum to one.*--outputs=logits"):
+    with pytest.raises(TargetError, match=r"own gives values in \[0, 1\] that do not sum to one.*`outputs='logits'`"):
         load_target(_with(head))
     load_target(_with(head), outputs="logits")
 
@@ -118,7 +118,7 @@ def test_several_labels_an_image_are_refused(head):
 def test_what_cannot_be_told_is_asked_for():
     constant = layers.Dense(2, kernel_initializer="zeros", bias_initializer=lambda *_, **__: tf.constant([0.25, 0.75]))
     model = _with(constant)
-    with pytest.raises(TargetError, match="--outputs=logits or --outputs=probabilities"):
+    with pytest.raises(TargetError, match="`outputs='logits'` or `outputs='probabilities'`"):
         load_target(model)
     images = IMAGES[:1]
     np.testing.assert_allclose(load_target(model, outputs="logits")(images)["logits"], [[0.25, 0.75]])

@@ -221,7 +221,7 @@ def test_a_damaged_state_is_an_error_that_names_the_folder(tmp_path):
         apply(run.state.directory)
         with pytest.raises(RunError) as error:
             run.state.restore()
-        message = rf"{damage}/state: the state of the interrupted run is damaged .*; use --overwrite"
+        message = rf"{damage}/state: the state of the interrupted run is damaged .*; use `overwrite=True`"
         assert re.search(message, str(error.value)), damage
 
 

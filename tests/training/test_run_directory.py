@@ -150,7 +150,9 @@ def test_a_finished_run_is_refused(tmp_path):
     finish(run)
     assert is_finished(run)
     before = contents(run)
-    with pytest.raises(RunError, match=r"run holds a finished run: see .*results\.csv, or use --overwrite"):
+    with pytest.raises(
+        RunError, match=r"run holds a finished run: see .*results\.csv, or run it again with `overwrite=True`"
+    ):
         open_run(run, CONFIG)
     assert contents(run) == before
 

@@ -298,7 +298,7 @@ def test_bfloat16_is_of_the_denoiser_and_of_the_target_that_guides(config):
 def test_weights_of_another_network_are_refused(config, other, tmp_path, changes):
     path, _ = other
     changed = dataclasses.replace(config, init_from=str(path), **changes)
-    with pytest.raises(RunError, match=r"^--init_from=.*other holds a denoiser of another architecture or width$"):
+    with pytest.raises(RunError, match=r"^`init_from=.*other` holds a denoiser of another architecture or width$"):
         train(changed, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -306,7 +306,7 @@ def test_weights_of_another_network_are_refused(config, other, tmp_path, changes
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"guidance": "label"}, r"--guidance=label needs the true classes: --labels"),
+        ({"guidance": "label"}, r"`guidance='label'` needs the true classes: `labels`"),
         ({"strategy": "mirrored"}, r"--craft=online trains on one device: --strategy=one_device"),
         ({"craft": "stored", "batch_size": 103}, r"--batch_size=103 is more than the 102 pairs there are"),
         ({"craft": "stored", "train_images": 3, "batch_size": 19}, r"--batch_size=19 is more than the 18 pairs"),
