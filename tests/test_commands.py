@@ -99,16 +99,16 @@ MISTAKES = {
     "photographs and data": Mistake(
         "train",
         [*SMALL, "--photographs=words", "--data_dir=classes"],
-        r"photographs stands instead of data_dir, .*words, classes",
+        r"--photographs stands instead of --data_dir, .*words, classes",
     ),
     "labels of no photographs": Mistake(
-        "train", [*SMALL, "--labels=labels.csv"], r"labels and test_dir go with photographs, received none"
+        "train", [*SMALL, "--labels=labels.csv"], r"--labels and --test_dir go with --photographs, received none"
     ),
     "tests of no photographs": Mistake("train", [*SMALL, "--test_dir=classes"], r"test_dir go with photographs"),
     "online without photographs": Mistake(
-        "train", [*SMALL, "--craft=online"], r"craft=online takes crops of photographs, received none"
+        "train", [*SMALL, "--craft=online"], r"--craft=online takes crops of --photographs, received none"
     ),
-    "varied crops of none": Mistake("train", [*SMALL, "--crops=varied"], r"crops=varied goes with craft=online"),
+    "varied crops of none": Mistake("train", [*SMALL, "--crops=varied"], r"--crops=varied goes with --craft=online"),
     "no sizes": Mistake(
         "train",
         [*SMALL, "--attack_sizes=28,big"],
@@ -138,7 +138,7 @@ MISTAKES = {
     "no recipe of training": Mistake("train", [*SMALL, "--recipe=white_eps4"], r"recipe.*white_eps4.*train_mix"),
     "momentum above 1": Mistake("train", [*SMALL, "--ema=1.5"], r"ema.*1\.5"),
     "statistics of no start": Mistake(
-        "train", [*SMALL, "--frozen_statistics"], r"frozen_statistics keeps those of init_from"
+        "train", [*SMALL, "--frozen_statistics"], r"--frozen_statistics keeps those of --init_from"
     ),
     "start from nothing": Mistake("train", [*SMALL, "--init_from=empty"], r"empty holds no defense"),
     "start from another network": Mistake(

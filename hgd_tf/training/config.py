@@ -92,17 +92,20 @@ class TrainConfig:
 
     def __post_init__(self):
         check(self)
-        photographs = self.experiment.photographs is not None
+        photographs, online = self.experiment.photographs is not None, self.craft == "online"
         classified = self.experiment.labels is not None or self.experiment.test_dir is not None
         refuse(
             {
-                "frozen_statistics keeps those of init_from, received none": (
+                "`frozen_statistics` keeps those of `init_from`, received none": (
                     self.frozen_statistics and self.init_from is None
                 ),
-                "labels and test_dir go with photographs, received none": classified and not photographs,
-                "craft=online takes crops of photographs, received none": self.craft == "online" and not photographs,
-                f"crops={self.crops} goes with craft=online, received craft=stored": (
-                    self.crops != "plain" and self.craft == "stored"
+                "`labels` and `test_dir` go with `photographs`, received none": classified and not photographs,
+                "`craft='online'` takes crops of `photographs`, received none": online and not photographs,
+                "`craft='online'` trains on one device, received `strategy='mirrored'`": (
+                    online and self.strategy == "mirrored"
+                ),
+                f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='stored'`": (
+                    self.crops != "plain" and not online
                 ),
             }
         )

@@ -98,10 +98,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
     recipe, seed = TRAINING_RECIPES[config.recipe], config.experiment.seed
     splits, roles = experiment.splits, experiment.roles
     if config.craft == "online":
-        if not isinstance(splits, PhotographSplits):
-            raise HgdError("`craft='online'` takes crops of photographs: expected `photographs=DIR`")
-        if config.strategy == "mirrored":
-            raise HgdError("`craft='online'` trains on one device: expected `strategy='one_device'`")
+        assert isinstance(splits, PhotographSplits)  # as every configuration with photographs has them
         files = splits.train_files[: config.train_images]
         online = OnlinePairs(
             files,
