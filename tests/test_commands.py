@@ -99,7 +99,7 @@ MISTAKES = {
     "photographs and data": Mistake(
         "train",
         [*SMALL, "--photographs=words", "--data_dir=classes"],
-        r"--photographs stands instead of --data_dir, .*words, classes",
+        r"--photographs stands instead of --data_dir, .*words and classes",
     ),
     "labels of no photographs": Mistake(
         "train", [*SMALL, "--labels=labels.csv"], r"--labels and --test_dir go with --photographs, received none"

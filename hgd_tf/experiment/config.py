@@ -64,7 +64,7 @@ class ExperimentConfig(Cast):
         of_keras = self.feature_layer is not None and self.target in TARGETS
         refuse(
             {
-                f"`photographs` stands instead of `data_dir`, received both: {self.photographs}, {self.data_dir}": several,
+                f"`photographs` stands instead of `data_dir`, received {self.photographs} and {self.data_dir}": several,
                 f"`feature_layer` goes with a Keras model's path as `target`, received {self.target}": of_keras,
             }
         )

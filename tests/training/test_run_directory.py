@@ -76,7 +76,7 @@ UNUSUAL = TrainConfig(
     steps_per_epoch=14,
     patience=15,
     stop_patience=16,
-    strategy="mirrored",
+    strategy="one_device",
 )
 ELSEWHERE = TrainConfig(ExperimentConfig(data_dir="/data"))  # which goes with no photographs
 
@@ -239,7 +239,7 @@ DAMAGES = {
         r": experiment: target: expected a text, received \[1\]$",
     ),
     "a choice": (lambda value: {**value, "craft": "now"}, r": craft: expected one of stored, online, received 'now'$"),
-    "together": (lambda value: {**value, "frozen_statistics": True}, r": `frozen_statistics` keeps those of `init_from`"),
+    "together": (lambda value: {**value, "frozen_statistics": True}, r": `frozen_statistics` keeps those of `init_"),
     "a transport": (
         lambda value: {"experiment": {"test_transports": ["jpg"]}},
         r": experiment: test_transports: transport 'jpg': expected none, or of jpeg",
