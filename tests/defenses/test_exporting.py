@@ -143,7 +143,7 @@ def test_an_ensemble_is_the_mean_of_its_targets(tmp_path):
     flows = [Flow([shared, _convolution(2)], [small, large], "A&B->X&Y"), Flow([shared], [large], "A->Y")]
     exported = export_defense(Ensemble([*flows, Flow([], [small], "X")]), tmp_path / "several" / "3", "a test")
     images = _images(3, 40, 32)
-    expected = (2 * flows[0](images) + flows[1](images) + small(images)["logits"]) / 4
+    expected = sum(weight * part(images)["logits"] for weight, part in zip((2, 1, 1), (*flows, small))) / 4
     _assert_close(_signature(exported)(images=images)["logits"], expected)
     encoded = [_encoded(image) for image in images]
     _assert_close(_signature(exported, "serving_bytes")(image_bytes=encoded)["logits"], expected)
