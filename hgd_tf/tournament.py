@@ -8,10 +8,9 @@ a defence as ENTRY_POINT INPUT_DIR OUTPUT_FILE. There is no sandbox: run program
 $PYTHON get this one, unless it is set.
 
 Every attack gets the images of --images_dir that --table has (columns ImageId, TrueLabel and TargetClass, labels in
-1..1000), in batches; what it writes is clipped to --epsilon around them, of several radii to the one that is drawn for
-the batch. Every defence then classifies what every attack wrote. A program is killed --time_limit seconds after its
-start, and what it has written by then is scored. What crashes, times out, writes what is refused, or changes files that
-are not its own is reported on a line.
+1..1000), in batches; what it writes is clipped to --epsilon around them. Every defence then classifies what every
+attack wrote. A program is killed --time_limit seconds after its start, and what it has written by then is scored.
+What crashes, times out, writes what is refused, or changes files that are not its own is reported on a line.
 
 In --output_dir stand the organizers' files (accuracy_on_attacks.csv, defense_ranking.csv, …), scores.csv, scores.json
 and index.html afterwards. Stopped at any moment and started again with the same command, it does what is missing; an
@@ -42,10 +41,8 @@ flags.DEFINE_list("defenses_dir", None, "Folders with a directory a defence.", r
 flags.DEFINE_string("images_dir", None, "Folder of PNG files, each named by its ImageId.", required=True)
 flags.DEFINE_string("table", None, "The images' labels: a table as the competition's.", required=True)
 flags.DEFINE_string("output_dir", "runs/tournament", "Folder of results.")
-flags.DEFINE_list(
-    "epsilon",
-    list(map(str, DEFAULTS["epsilon"])),
-    "Radius in pixel units; of several, such as the competition's 4,8,12,16, one is drawn for each batch.",
+flags.DEFINE_integer(
+    "epsilon", DEFAULTS["epsilon"], "Radius in pixel units; the competition's was one of 4, 8, 12, 16.", 1, 255
 )
 flags.DEFINE_integer("batch_size", DEFAULTS["batch_size"], "Images a program gets at a time.", 1)
 flags.DEFINE_float("time_limit", DEFAULTS["time_limit"], "Seconds that a program has for a batch.", 0.1)
@@ -57,11 +54,6 @@ _ALL_CLASSIFICATION = flags.DEFINE_bool("all_classification", False, "Write a ro
 
 for _name in ("attacks_dir", "defenses_dir"):
     flags.register_validator(_name, lambda folders: all(map(os.path.isdir, folders)), "expected folders that exist")
-flags.register_validator(
-    "epsilon",
-    lambda words: words and all(word.isdecimal() and 1 <= int(word) <= 255 for word in words),
-    "expected whole numbers of 1 to 255, such as 16 or 4,8,12,16",
-)
 flags.register_validator("images_dir", os.path.isdir, "expected a folder that exists")
 flags.register_validator("table", lambda table: Path(table).is_file(), "expected a file that exists")
 
@@ -69,7 +61,7 @@ flags.register_validator("table", lambda table: Path(table).is_file(), "expected
 def config_from_flags() -> TournamentConfig:
     """The tournament that the command line describes."""
     values: dict[str, Any] = {name: flags.FLAGS[name].value for name in TournamentConfig._fields}
-    return TournamentConfig(**{**values, "epsilon": tuple(map(int, values["epsilon"]))})
+    return TournamentConfig(**values)
 
 
 def main(_) -> None:

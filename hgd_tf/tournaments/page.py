@@ -63,11 +63,9 @@ def render(report: Report) -> str:
 
 def _introduction(report: Report) -> str:
     config, found = report.config, report.classifications
-    radii = ", ".join(map(str, config.epsilon))
-    drawn = ", one drawn for each batch" if len(config.epsilon) > 1 else ""
     return (
         f"<h1>{TITLE}</h1>\n<p>{len(found.attacks)} attacks and {len(found.defenses)} defenses on "
-        f"{len(found.image_ids)} images; ε = {radii} of 255{drawn}, {config.time_limit:g} s for a batch of "
+        f"{len(found.image_ids)} images; ε = {config.epsilon} of 255, {config.time_limit:g} s for a batch of "
         f"{config.batch_size} images.</p>"
     )
 

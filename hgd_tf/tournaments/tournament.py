@@ -22,7 +22,6 @@ from hgd_tf.tournaments.jobs import IMAGES_FOLDER, LOG_FILE, Input, Job, JobResu
 from hgd_tf.tournaments.scoring import NO_LABEL, Classifications
 
 RESULTS_FOLDER, WORK_FOLDER, LOCK_FILE = "results", "work", ".lock"
-EPSILON_SEED = 0
 
 
 class TournamentConfig(NamedTuple):
@@ -33,8 +32,7 @@ class TournamentConfig(NamedTuple):
       images_dir: folder of PNG files, named by their ImageId.
       table: CSV with the columns ImageId, TrueLabel and TargetClass, labels in 1..1000.
       output_dir: of results; what is finished there is not done again.
-      epsilon: L-infinity radii in pixel units. Of several, each batch has one, the same for all attacks: they come in
-        random orders, all of them before one comes again.
+      epsilon: L-infinity radius in pixel units.
       batch_size: images an entry gets at a time.
       time_limit: seconds that it has for them.
       jobs: entries that run at a time.
@@ -47,7 +45,7 @@ class TournamentConfig(NamedTuple):
     images_dir: str
     table: str
     output_dir: str
-    epsilon: Sequence[int] = (16,)
+    epsilon: int = 16
     batch_size: int = 100
     time_limit: float = TIME_LIMIT
     jobs: int = 1
@@ -138,7 +136,6 @@ def _watch(config: TournamentConfig, entries: Sequence[Entry], results_dir: Path
 
 def _attack_jobs(attacks: Sequence[Entry], images: Sequence[DatasetImage], config: TournamentConfig) -> list[Job]:
     batches = [images[start : start + config.batch_size] for start in range(0, len(images), config.batch_size)]
-    epsilons = _epsilons(config.epsilon, len(batches))
     return [
         Job(
             f"attack {attack.name}, batch {number + 1}",
@@ -146,19 +143,12 @@ def _attack_jobs(attacks: Sequence[Entry], images: Sequence[DatasetImage], confi
             attack.name,
             {image.path.name: Input(image.path, image.checksum) for image in batch},
             {image.path.name: image.target_class for image in batch} if attack.type == TARGETED_ATTACK else {},
-            epsilon,
+            config.epsilon,
             f"attacks/{attack.name}/{number + 1}",
         )
         for attack in attacks
-        for number, (batch, epsilon) in enumerate(zip(batches, epsilons))
+        for number, batch in enumerate(batches)
     ]
-
-
-def _epsilons(choices: Sequence[int], count: int) -> list[int]:
-    """A radius for each of so many batches."""
-    rng = np.random.default_rng(EPSILON_SEED)
-    rounds = -(-count // len(choices))
-    return np.concatenate([rng.permutation(choices) for _ in range(rounds)])[:count].tolist()
 
 
 def _defense_jobs(defenses: Sequence[Entry], attack_jobs: Sequence[Job], results: Sequence[JobResult]) -> list[Job]:
