@@ -54,7 +54,7 @@ class SignGradientAttack(tf.Module):
         self.targeted = label in TARGETED_LABELS
         self._strategy = tf.distribute.get_strategy()
         self._model_fn = self._mean_outputs  # one object: compute_gradient traces anew for every other one
-        # Of this object: graphs and models go with it. A tf.function made anew at each call would be traced anew.
+        # A tf.function made anew at each call would be traced anew at each; the cache is the object's own.
         self._compiled = functools.lru_cache(maxsize=None)(self._compile)
 
     @checks_pixels
