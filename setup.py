@@ -11,10 +11,10 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "hgd_tf/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 
-# The two stacks of hgd_tf/stack.py.
+# The two stacks of hgd_tf/foundation/stack.py.
 FIRST_STACK, SECOND_STACK = "python_version < '3.12'", "python_version >= '3.12'"
 
-BUNDLED = runpy.run_path(str(HERE / "hgd_tf/bundled.py"))
+BUNDLED = runpy.run_path(str(HERE / "hgd_tf/foundation/bundled.py"))
 
 
 class BuildWithBundledFiles(build_py):

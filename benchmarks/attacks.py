@@ -30,7 +30,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from hgd_tf.attacks import METHODS, SignGradientAttack
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target, load_target
 from hgd_tf.targets.loading import load_network
 

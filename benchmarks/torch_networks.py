@@ -16,8 +16,8 @@ from torch.nn import functional
 from hgd_tf.defenses import Classifier
 from hgd_tf.denoisers.layers import SpaceToDepth
 from hgd_tf.denoisers.networks import FEEDBACK, FEEDFORWARD
+from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION, LITE
-from hgd_tf.stack import keras
 from hgd_tf.targets.published import find_published
 from hgd_tf.targets.registry import target_spec
 

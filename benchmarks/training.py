@@ -36,10 +36,10 @@ from torch_networks import folded, lite_network, torch_dunet
 from turns import median_seconds
 
 from hgd_tf.denoisers import dunet
+from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import GUIDANCES, GuidedDenoiser
 from hgd_tf.guidance.guided_denoiser import Batch
 from hgd_tf.normalization import LITE
-from hgd_tf.stack import keras
 from hgd_tf.targets import Target, load_target
 from hgd_tf.targets.loading import load_network
 from hgd_tf.targets.published import find_published

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "hgd_tf"
 WORKSPACE = ROOT / "WORKSPACE.md"
 BEGIN, END = "<!-- docs/draw_house.py prints this -->", "<!-- to here -->"
 
-COMMANDS, SMALL = "commands", "small modules"
+COMMANDS, SMALL = "commands", "foundation"
 # From top to bottom; each room stands on those below alone, and those of one layer do not know each other.
 LAYERS = (
     (COMMANDS,),  # the modules with flags
@@ -33,7 +33,7 @@ LAYERS = (
     ("targets",),
     ("architectures", "data", "denoisers"),
     ("checkpoints",),
-    (SMALL,),  # the modules beside the folders that read no flags
+    (SMALL,),  # the folder, and the modules beside the folders that read no flags
 )
 LAYER_OF = {room: number for number, layer in enumerate(LAYERS, start=1) for room in layer}
 
@@ -68,7 +68,7 @@ def stands_on() -> dict[str, dict[str, str]]:
 
 
 def table() -> str:
-    """Layer, room, what it stands on beside the small modules, lines neither empty nor comments, and their share."""
+    """Layer, room, what it stands on beside the foundation, lines neither empty nor comments, and their share."""
     uses = stands_on()
     lines = {room: sum(map(_line_count, paths)) for room, paths in rooms().items()}
     rows = ["| layer | room | stands on | lines | share |", "| --- | --- | --- | --- | --- |"]

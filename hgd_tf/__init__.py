@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hgd_tf.quiet import mute_tensorflow, starts_a_command
+from hgd_tf.foundation.quiet import mute_tensorflow, starts_a_command
 
 if TYPE_CHECKING:
     from hgd_tf.attacks import (
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from hgd_tf.errors import HgdError
     from hgd_tf.evaluation import COLUMNS
     from hgd_tf.evaluation.evaluate import TestSets, craft_test_sets, evaluate_defense
+    from hgd_tf.foundation.stack import keras
     from hgd_tf.guidance import GUIDANCES, Guidance, GuidedDenoiser, Term, parse_guidance
-    from hgd_tf.stack import keras
     from hgd_tf.targets import Target, load_target
 
 __version__ = "0.2.0"
@@ -61,7 +61,7 @@ _NAMES = {
     "hgd_tf.evaluation": "COLUMNS",
     "hgd_tf.evaluation.evaluate": "TestSets craft_test_sets evaluate_defense",
     "hgd_tf.guidance": "GUIDANCES Guidance GuidedDenoiser Term parse_guidance",
-    "hgd_tf.stack": "keras",
+    "hgd_tf.foundation.stack": "keras",
     "hgd_tf.targets": "Target load_target",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}

@@ -25,8 +25,8 @@ from hgd_tf.attacks.sign_gradient import LABELS
 from hgd_tf.competition.attack_folder import attack_folder
 from hgd_tf.config_flags import define_flag
 from hgd_tf.data.sample_images import folder_path
-from hgd_tf.description import settings
 from hgd_tf.errors import DataError
+from hgd_tf.foundation.description import settings
 
 for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
     flags.declare_key_flag(_shared)

@@ -1,16 +1,17 @@
-"""Flags of descriptions: short forms of their fields, which say type, default and meaning (hgd_tf/description.py)."""
+"""Flags of descriptions: short forms of their fields, which say type, default and meaning (`foundation/`)."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Collection
 from typing import Any, Union
 
 from absl import flags
 
-from hgd_tf.description import Setting, in_words, settings
 from hgd_tf.errors import HgdError
+from hgd_tf.foundation.description import Setting, in_words, settings
 
 
 class _SettingParser(flags.ArgumentParser):
@@ -57,6 +58,7 @@ class _Serializer(flags.ArgumentSerializer):
 def define_flag(setting: Setting, flag_values: flags.FlagValues = flags.FLAGS) -> flags.FlagHolder:
     """A flag of a field's name, whose value is the field's."""
     name, kind, default, meaning, _ = setting
+    meaning = re.sub(r"`(\w+(?:=\w+)?)`", r"--\1", meaning)  # the other fields that it names are flags too
     if kind is bool:
         return flags.DEFINE_bool(name, default, meaning, flag_values)
     serializer: flags.ArgumentSerializer = _Serializer()

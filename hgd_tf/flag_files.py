@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hgd_tf.bundled import bundled, bundled_names
 from hgd_tf.errors import HgdError
+from hgd_tf.foundation.bundled import bundled, bundled_names
 
 NAMES = ("--flagfile", "-flagfile")
 DEFAULTS = "--defaults"

@@ -6,7 +6,7 @@ from typing import NamedTuple, Union
 
 import numpy as np
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 PerChannel = Union[float, tuple[float, ...]]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from hgd_tf.config_flags import define_flag
-from hgd_tf.description import Setting
 from hgd_tf.experiment.config import SIDES, TRANSPORTS
+from hgd_tf.foundation.description import Setting
 
 
 def define_sizes(name: str, help_text: str) -> flags.FlagHolder:

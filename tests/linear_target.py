@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target
 
 SIZE = 16

@@ -9,7 +9,7 @@ import numpy as np
 
 from hgd_tf.attacks import Roles
 from hgd_tf.data import LabeledImages
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target
 
 COUNT = 14

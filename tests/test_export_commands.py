@@ -10,7 +10,7 @@ from small_run import assert_one_line
 from warm_commands import run_warm
 
 from hgd_tf.defenses import Defense, save_defense
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 
 MISTAKES = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from hgd_tf.bundled import FOLDER, bundled, bundled_names
 from hgd_tf.errors import HgdError
 from hgd_tf.flag_files import expanded
+from hgd_tf.foundation.bundled import FOLDER, bundled, bundled_names
 
 NAMES = bundled_names("*.flags")
 DEFAULTS = "--defaults=embedded.flags"

@@ -38,7 +38,7 @@ def test_the_reading_sees_imports_of_every_kind(stands_on):
     """Of names, of modules in a package, inside functions; not what serves types alone."""
     assert {"attacks", "evaluation", "study"} <= set(stands_on["commands"])
     assert "defenses" in stands_on["commands"] and "competition" in stands_on["submissions"]
-    assert set(stands_on["small modules"]) == set()
+    assert set(stands_on["foundation"]) == set()
 
 
 def test_the_map_shows_the_rooms_as_they_are():

@@ -18,7 +18,7 @@ from PIL import Image
 
 from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS
 from hgd_tf.defenses.line_up import read_line_up
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.loading import build_target
 from hgd_tf.targets.published import CONVERTED
 

@@ -1,4 +1,4 @@
-"""What the other stack of `hgd_tf/stack.py` writes, this one reads, and answers the same.
+"""What the other stack of `hgd_tf/foundation/stack.py` writes, this one reads, and answers the same.
 
 HGD_OTHER_PYTHON names a Python that has the other stack; `.ci/run` does, from either side.
 """
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from hgd_tf.crafting.verify import verify_set
 from hgd_tf.defenses import load_defense
-from hgd_tf.stack import load_model
+from hgd_tf.foundation.stack import load_model
 from hgd_tf.targets import load_target
 
 pytestmark = [
@@ -36,7 +36,7 @@ from hgd_tf import Defense, dunet, load_target, save_defense
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.exporting import export_defense
 from hgd_tf.denoisers import gaussian, median
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 folder = Path(sys.argv[1])
 keras.utils.set_random_seed(1)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from hgd_tf.evaluation.columns import COLUMNS
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.loading import build_target
 from hgd_tf.targets.published import CONVERTED
 

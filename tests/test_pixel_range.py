@@ -11,7 +11,7 @@ from linear_target import SIZE, affine_denoiser, linear_target, random_weights
 
 from hgd_tf import Defense, SignGradientAttack
 from hgd_tf.defenses.ensemble import Ensemble, Flow
-from hgd_tf.pixel_range import PixelRangeWarning
+from hgd_tf.foundation.pixel_range import PixelRangeWarning
 
 PIXELS = np.random.default_rng(0).uniform(0, 256, (2, SIZE, SIZE, 1)).astype(np.uint8)
 FRACTIONS = PIXELS.astype(np.float32) / 255

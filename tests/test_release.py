@@ -15,7 +15,7 @@ import pytest
 from warm_commands import run_warm
 
 import hgd_tf
-from hgd_tf.bundled import PATTERNS, bundled_names
+from hgd_tf.foundation.bundled import PATTERNS, bundled_names
 
 ROOT = Path(__file__).parents[1]
 NOT_RELEASED = ("__pycache__", "*.egg-info", ".git", ".venv*", ".*_cache", "build", "dist", "runs", "shared")

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hgd_tf.defenses import load_defense
 from hgd_tf.errors import HgdError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.strategy import make_strategy
 
 # Logical devices must be configured before TensorFlow starts, hence a process of its own.

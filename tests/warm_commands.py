@@ -20,7 +20,7 @@ from typing import NamedTuple, Optional
 SERVER = """
 import json, os, runpy, sys, traceback
 
-from hgd_tf.quiet import mute_tensorflow
+from hgd_tf.foundation.quiet import mute_tensorflow
 
 mute_tensorflow()
 import hgd_tf.competition.attack_folder, hgd_tf.submissions.packaging, hgd_tf.competition.runner

@@ -11,8 +11,8 @@ import math
 from typing import NamedTuple
 
 from hgd_tf.architectures.outputs import IMAGENET_CLASSES, responses, rgb_images
+from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import LITE
-from hgd_tf.stack import keras
 
 layers = keras.layers
 

@@ -15,8 +15,8 @@ from hgd_tf.architectures.slim import (
     max_pool,
     pool_branch,
 )
+from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION
-from hgd_tf.stack import keras
 
 VALID = {"padding": "valid"}
 

@@ -6,7 +6,7 @@ between them as they do between the originals: imperfectly. They play the roles 
 
 from __future__ import annotations
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 layers = keras.layers
 

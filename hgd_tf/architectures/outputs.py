@@ -6,7 +6,7 @@ from typing import Optional
 
 import tensorflow as tf
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 RGB = 3
 IMAGENET_CLASSES = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 PACKAGE = "hgd_tf"
 

@@ -9,7 +9,7 @@ from typing import Union
 import tensorflow as tf
 
 from hgd_tf.architectures.outputs import IMAGENET_CLASSES
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 layers = keras.layers
 

@@ -10,8 +10,8 @@ import functools
 from typing import Callable
 
 from hgd_tf.architectures.outputs import IMAGENET_CLASSES, responses, rgb_images
+from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION, VGG
-from hgd_tf.stack import keras
 
 layers = keras.layers
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from hgd_tf.architectures.convolution import InputGradientConv2D
 from hgd_tf.architectures.outputs import IMAGENET_CLASSES, responses, rgb_images
+from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import TORCH
-from hgd_tf.stack import keras
 
 layers = keras.layers
 

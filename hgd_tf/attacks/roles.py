@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any, Optional
 
 from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS, Roles
-from hgd_tf.description import NOT_EMPTY, Rule, one_of, setting
 from hgd_tf.errors import TargetError
+from hgd_tf.foundation.description import NOT_EMPTY, Rule, one_of, setting
 from hgd_tf.targets import TARGETS, Target, load_target
 from hgd_tf.targets.answers import OUTPUTS
 from hgd_tf.targets.user import PIXELS
@@ -53,7 +53,7 @@ class Cast:
     custom_objects: Optional[str] = setting(None, "Python module with what files of Keras models need.")
     members: tuple[str, ...] = setting(
         (THE_TARGET, "mini_inception_resnet", "mini_resnet"),
-        "Attacked: NAME or NAME@SIDE; `target` is the target.",
+        "Attacked: NAME or NAME@SIDE; the word 'target' is the target.",
         NOT_EMPTY,
     )
     holdout: str = setting("mini_vgg", "The network of the black-box sets.")

@@ -12,7 +12,7 @@ from cleverhans.tf2.utils import compute_gradient, optimize_linear
 
 from hgd_tf.attacks.methods import FROM_IMAGE, FROM_SIGNS, METHODS, Method, Schedule
 from hgd_tf.attacks.transfer import DRAWS, shrunk, smoothed
-from hgd_tf.pixel_range import PIXEL_MAX, checks_pixels
+from hgd_tf.foundation.pixel_range import PIXEL_MAX, checks_pixels
 
 Model = Callable[[tf.Tensor], "dict[str, tf.Tensor]"]
 

@@ -10,7 +10,7 @@ from absl import logging
 
 from hgd_tf.checkpoints.names import Names, Slot, slots, to_keras_layout
 from hgd_tf.errors import CheckpointError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 COUNTER = "num_batches_tracked"  # of PyTorch's batch normalization; no weight
 NAMED_AT_MOST = 3

@@ -8,7 +8,7 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 
 class Names(NamedTuple):

@@ -12,7 +12,7 @@ from hgd_tf.attacks.roles import Cast
 from hgd_tf.crafting.plan import SetPlan
 from hgd_tf.data.opening import open_images
 from hgd_tf.data.sources import PartialSource, images_per_class, part_of_classes
-from hgd_tf.description import at_least, check, one_of, setting, within
+from hgd_tf.foundation.description import at_least, check, one_of, setting, within
 from hgd_tf.strategy import STRATEGIES, make_strategy
 
 

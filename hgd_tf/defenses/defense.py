@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from hgd_tf.defenses.ensemble import Flow
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target
 
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from hgd_tf.denoisers import MIN_IMAGE_SIZE
 from hgd_tf.errors import TargetError
-from hgd_tf.pixel_range import checks_pixels
-from hgd_tf.stack import keras
+from hgd_tf.foundation.pixel_range import checks_pixels
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target, resize_to
 
 Images = Mapping[int, tf.Tensor]  # float32 (N, size, size, C) in [0, 255], by their size

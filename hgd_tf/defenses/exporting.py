@@ -15,7 +15,7 @@ from hgd_tf.defenses.ensemble import Classifier, Ensemble
 from hgd_tf.defenses.serving_warm_up import WARM_UP_FILE, write_warm_up
 from hgd_tf.errors import RunError
 from hgd_tf.files import remove_leftovers, replacing, write_json
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target, resize_to
 from hgd_tf.targets.freezing import computes_in_less_than_float32, float32_copy, inference_copy
 from hgd_tf.versions import package_versions

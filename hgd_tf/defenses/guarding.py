@@ -11,7 +11,7 @@ import tensorflow as tf
 from hgd_tf.defenses.ensemble import check_fits
 from hgd_tf.defenses.saving import load_denoiser
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import has_keras_3, is_keras_3_model, keras
+from hgd_tf.foundation.stack import has_keras_3, is_keras_3_model, keras
 from hgd_tf.targets import TARGETS, load_target, resize_to
 from hgd_tf.targets.graph import Place, exposing, is_graph
 from hgd_tf.targets.keras3 import OUTPUT, calls_of, functional, keras_3, reason
@@ -99,7 +99,7 @@ def _denoiser(denoiser: Any) -> keras.Model:
     if not is_graph(denoiser) or len(denoiser.inputs) != 1 or len(denoiser.inputs[0].shape) != 4:
         raise TargetError(
             "denoiser: expected the name of a shipped defence, the folder of a run, or a functional model of "
-            f"hgd_tf.stack.keras from images to images, received {type(denoiser).__name__}"
+            f"hgd_tf.foundation.stack.keras from images to images, received {type(denoiser).__name__}"
         )
     return denoiser
 

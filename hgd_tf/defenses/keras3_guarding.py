@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 import hgd_tf.denoisers  # noqa: F401  registers the layers that a description names
-from hgd_tf.stack import import_keras_3, keras
+from hgd_tf.foundation.stack import import_keras_3, keras
 
 keras_3 = import_keras_3()
 Model: Any = keras_3.Model

@@ -25,15 +25,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Union
 
-from hgd_tf.bundled import bundled
 from hgd_tf.checkpoints.locate import checkpoint_directory
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.saving import load_denoiser
 from hgd_tf.denoisers import gaussian, load_official_denoiser, median, rescaled
 from hgd_tf.denoisers.layers import AddNoise
-from hgd_tf.description import read_sections
 from hgd_tf.errors import HgdError, RunError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.bundled import bundled
+from hgd_tf.foundation.description import read_sections
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 
 ARROW, AND = "->", "&"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional, Union
 
-from hgd_tf.bundled import bundled
 from hgd_tf.defenses.ensemble import Classifier
 from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.defenses.saving import load_saved
+from hgd_tf.foundation.bundled import bundled
 from hgd_tf.targets import Target
 from hgd_tf.targets.reading import CustomObjects
 

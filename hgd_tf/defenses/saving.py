@@ -11,7 +11,7 @@ import hgd_tf.denoisers  # noqa: F401  registers the layers that a denoiser file
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.errors import RunError, TargetError
 from hgd_tf.files import replacing, write_json
-from hgd_tf.stack import is_keras_3_model, keras, load_model
+from hgd_tf.foundation.stack import is_keras_3_model, keras, load_model
 from hgd_tf.targets import Target, TargetSource, load_target
 from hgd_tf.targets.answers import probe_images
 from hgd_tf.targets.keras3 import keras_3_layer, network_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from hgd_tf.denoisers.layers import PACKAGE
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

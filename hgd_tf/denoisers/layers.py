@@ -6,7 +6,7 @@ from typing import Union
 
 import tensorflow as tf
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 PACKAGE = "hgd_tf"
 

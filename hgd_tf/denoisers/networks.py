@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
+from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION, Normalization
-from hgd_tf.stack import keras
 
 layers = keras.layers
 

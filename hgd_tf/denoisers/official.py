@@ -9,8 +9,8 @@ from hgd_tf.checkpoints.assign import assign
 from hgd_tf.checkpoints.names import TORCH as TORCH_NAMES
 from hgd_tf.checkpoints.pytorch_format import read_pytorch
 from hgd_tf.denoisers.networks import FEEDBACK, FEEDFORWARD, dunet
+from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION, TORCH
-from hgd_tf.stack import keras
 
 PREPROCESSING = {"inception": INCEPTION, "torch": TORCH}
 layers = keras.layers

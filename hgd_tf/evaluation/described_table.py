@@ -23,11 +23,11 @@ from typing import Any, NamedTuple, Union
 
 from hgd_tf.defenses.ensemble import Classifier, Ensemble
 from hgd_tf.defenses.line_up import LineUp, described_parts, load_parts, located
-from hgd_tf.description import read, read_sections
 from hgd_tf.errors import HgdError, RunError, TargetError
 from hgd_tf.evaluation.compare import compare_and_save
 from hgd_tf.experiment.config import ExperimentConfig
 from hgd_tf.experiment.loading import Experiment, load_experiment
+from hgd_tf.foundation.description import read, read_sections
 from hgd_tf.targets import TARGETS
 
 SECTIONS = {"experiment": dict, "denoisers": dict, "targets": dict, "rows": dict}

@@ -20,8 +20,8 @@ from hgd_tf.defenses.ensemble import Ensemble
 from hgd_tf.evaluation.columns import ADAPTIVE_COLUMNS, Setting
 from hgd_tf.evaluation.flops import gflop_per_image
 from hgd_tf.evaluation.kept_figures import Figures, KeptFigures, identity
-from hgd_tf.pixel_range import PIXEL_MAX, warn_of_range
-from hgd_tf.stack import keras
+from hgd_tf.foundation.pixel_range import PIXEL_MAX, warn_of_range
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import batch_size_for
 from hgd_tf.versions import package_versions
 

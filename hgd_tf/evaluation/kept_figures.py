@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from hgd_tf.files import write_json
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 Figures = dict[str, tuple[float, float]]  # accuracy and denoising loss by defence; of an adaptive attack by transport
 

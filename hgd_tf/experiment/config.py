@@ -7,7 +7,7 @@ from typing import Optional
 
 from hgd_tf.attacks.roles import Cast
 from hgd_tf.data.transports import NONE, Transport
-from hgd_tf.description import Rule, at_least, check, refuse, setting
+from hgd_tf.foundation.description import Rule, at_least, check, refuse, setting
 from hgd_tf.targets import TARGETS
 
 LEAST_SIDE = 8
@@ -41,10 +41,10 @@ class ExperimentConfig(Cast):
         "the subset in the package.",
     )
     photographs: Optional[str] = setting(
-        None, "Instead of --data_dir: a folder of image files, or of one folder a class."
+        None, "Instead of `data_dir`: a folder of image files, or of one folder a class."
     )
-    labels: Optional[str] = setting(None, "CSV with the columns file and label, of --photographs and --test_dir.")
-    test_dir: Optional[str] = setting(None, "Images of known class to test on, beside --photographs.")
+    labels: Optional[str] = setting(None, "CSV with the columns file and label, of `photographs` and `test_dir`.")
+    test_dir: Optional[str] = setting(None, "Images of known class to test on, beside `photographs`.")
     class_split: bool = setting(False, "Train on three quarters of the classes, test on the others.")
     test_sizes: tuple[int, ...] = setting(
         (), "Sides in pixels at which to test; default: their own, and of ImageNet networks 299 too.", SIDES

@@ -9,7 +9,7 @@ from typing import Callable, NamedTuple
 import tensorflow as tf
 
 from hgd_tf.errors import HgdError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 
 class Term(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Optional, Union
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
+from hgd_tf.foundation.pixel_range import PIXEL_MAX, warn_of_range
+from hgd_tf.foundation.stack import is_keras_3_model, keras
 from hgd_tf.guidance.guidances import Guidance, parse_guidance
-from hgd_tf.pixel_range import PIXEL_MAX, warn_of_range
-from hgd_tf.stack import is_keras_3_model, keras
 from hgd_tf.targets import Target, resize_to
 
 

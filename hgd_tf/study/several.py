@@ -12,7 +12,7 @@ from hgd_tf.attacks import TRAINING_RECIPES, check_players
 from hgd_tf.defenses.line_up import title
 from hgd_tf.errors import CheckpointError
 from hgd_tf.files import write_json
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.study.table_of_runs import evaluate_run
 from hgd_tf.targets.published import find_published, missing_message
 from hgd_tf.targets.registry import target_spec

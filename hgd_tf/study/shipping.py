@@ -19,7 +19,7 @@ import tensorflow as tf
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, load_saved, save_defense
 from hgd_tf.files import replacing, write_json
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.training.run_directory import CONFIG_FILE, LOG_FILE
 
 KERNEL_RANK = 4

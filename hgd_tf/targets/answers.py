@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.graph import Place, before, exposing, places, producer
 
 OUTPUTS = ("auto", "logits", "probabilities")

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from hgd_tf.architectures.convolution import InputGradientConv2D, InputGradientDepthwiseConv2D
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 layers = keras.layers
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 
 class Place(NamedTuple):

@@ -15,7 +15,7 @@ from hgd_tf.architectures.inception_v3 import inception_v3
 from hgd_tf.architectures.inception_v4 import inception_v4
 from hgd_tf.architectures.outputs import IMAGENET_CLASSES, RGB
 from hgd_tf.checkpoints.names import SLIM, TORCH
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.spec import Published, TargetSpec
 
 SLIM_URL = "http://download.tensorflow.org/models/"

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from hgd_tf.errors import TargetError
 from hgd_tf.files import check_archive
-from hgd_tf.stack import KERAS_3_STACK, has_keras_3, import_keras_3, keras, keras_package_version
+from hgd_tf.foundation.stack import KERAS_3_STACK, has_keras_3, import_keras_3, keras, keras_package_version
 from hgd_tf.targets.names import scope_name
 
 WITH_TENSORFLOW = "expected KERAS_BACKEND=tensorflow, with which a .keras file of any backend loads"

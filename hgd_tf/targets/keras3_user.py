@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import answers
 from hgd_tf.targets.keras3 import (
     EXACT,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from hgd_tf.errors import CheckpointError, TargetError
-from hgd_tf.stack import is_keras_3_model, keras
+from hgd_tf.foundation.stack import is_keras_3_model, keras
 from hgd_tf.targets.freezing import frozen_copy
 from hgd_tf.targets.keras3_user import keras_3_network
 from hgd_tf.targets.published import find_published, load_published, missing_message

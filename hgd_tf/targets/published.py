@@ -17,7 +17,7 @@ from hgd_tf.checkpoints.names import KERAS, SLIM, TORCH
 from hgd_tf.checkpoints.pytorch_format import read_pytorch
 from hgd_tf.checkpoints.tensorflow_format import open_tensorflow
 from hgd_tf.errors import CheckpointError, TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.spec import Published, TargetSpec
 
 CONVERTED = ".keras"

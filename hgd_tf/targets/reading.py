@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from hgd_tf.errors import TargetError, first_line
-from hgd_tf.stack import load_model
+from hgd_tf.foundation.stack import load_model
 from hgd_tf.targets.keras3 import is_keras_3_file, load_keras_3
 
 CustomObjects = Union[str, Mapping[str, Any], None]

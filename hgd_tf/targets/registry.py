@@ -8,7 +8,7 @@ from typing import Callable
 from hgd_tf.architectures import mini
 from hgd_tf.data import fashion_mnist
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.imagenet import IMAGENET_TARGETS
 from hgd_tf.targets.spec import TargetSpec
 

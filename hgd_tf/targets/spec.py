@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional
 
 from hgd_tf.checkpoints.names import Names
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 
 class Published(NamedTuple):

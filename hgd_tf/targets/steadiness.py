@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.answers import precision_of
 from hgd_tf.targets.graph import exposing, places, producer
 

@@ -8,8 +8,8 @@ from typing import NamedTuple, Optional
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
-from hgd_tf.pixel_range import OVERSHOOT, checks_pixels
-from hgd_tf.stack import keras
+from hgd_tf.foundation.pixel_range import OVERSHOOT, checks_pixels
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.freezing import bfloat16_copy
 from hgd_tf.targets.graph import layer_tensors
 from hgd_tf.targets.keras3 import Graph, keras_3_layer

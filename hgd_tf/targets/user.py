@@ -8,7 +8,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError, first_line
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.answers import OUTPUTS, Answers, LogProbabilities, find_answers, probe_images
 from hgd_tf.targets.graph import Place, exposing, is_graph, places, producer
 from hgd_tf.targets.names import scope_name

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import resize_to
 from hgd_tf.training.clock import Clock
 

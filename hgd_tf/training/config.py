@@ -9,8 +9,8 @@ from typing import Any, Optional
 from hgd_tf.attacks import TRAINING_RECIPES
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.denoisers import DENOISERS, PRECISIONS
-from hgd_tf.description import POSITIVE, Rule, at_least, check, one_of, read, refuse, setting, within
 from hgd_tf.experiment.config import SIDES, TRANSPORTS, ExperimentConfig
+from hgd_tf.foundation.description import POSITIVE, Rule, at_least, check, one_of, read, refuse, setting, within
 from hgd_tf.guidance.guidances import GUIDANCES, OLD_NAMES, PLUS, parse_guidance
 from hgd_tf.strategy import STRATEGIES
 from hgd_tf.training.muon import OPTIMIZERS
@@ -41,7 +41,7 @@ class TrainConfig:
     init_from: Optional[str] = setting(
         None, "Folder of a defence, or name of one in the package, to start from; default: random weights."
     )
-    frozen_statistics: bool = setting(False, "Keep batch normalization's statistics of --init_from.")
+    frozen_statistics: bool = setting(False, "Keep batch normalization's statistics of `init_from`.")
     recipe: str = setting("train_set", "The attacks of training.", one_of(TRAINING_RECIPES))
     craft: str = setting("stored", "Attack before training, or while it goes on.", one_of(("stored", "online")))
     attack_sizes: tuple[int, ...] = setting(
@@ -57,11 +57,11 @@ class TrainConfig:
         TRANSPORTS,
     )
     transported_share: float = setting(
-        0.5, "Of the attacked images, to which one of --transports happens.", within(0.0, 1.0)
+        0.5, "Of the attacked images, to which one of `transports` happens.", within(0.0, 1.0)
     )
     crops: str = setting(
         "plain",
-        "What --craft=online attacks: crops of photographs, or varied ones, smaller, some composed of two, in other "
+        "What `craft=online` attacks: crops of photographs, or varied ones, smaller, some composed of two, in other "
         "light.",
         one_of(VARIETIES),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 # The published coefficients: steep at 0, so that five iterations bring singular values near 1, within about 0.3.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Union
 
 from hgd_tf.crafting.plan import thread_count
-from hgd_tf.description import read_json
 from hgd_tf.errors import HgdError, RunError
 from hgd_tf.files import write_json
+from hgd_tf.foundation.description import read_json
 from hgd_tf.training.config import TrainConfig
 from hgd_tf.versions import package_versions
 

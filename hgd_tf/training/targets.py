@@ -10,7 +10,7 @@ import tensorflow as tf
 from hgd_tf.attacks import SignGradientAttack, draw_epsilon, fgsm
 from hgd_tf.data.fashion_mnist import LabeledImages, load_fashion_mnist
 from hgd_tf.files import replacing
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.loading import build_target, load_target
 
 ADVERSARIALLY_TRAINED = {"ens_mini_inception": ("mini_inception", "mini_inception_resnet", "mini_resnet")}

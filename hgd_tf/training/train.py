@@ -20,8 +20,8 @@ from hgd_tf.defenses.saving import DENOISER_FILE, check_saving, load_denoiser, s
 from hgd_tf.denoisers import DENOISERS
 from hgd_tf.errors import HgdError, RunError
 from hgd_tf.experiment.loading import Experiment, labeled_by, load_experiment
+from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import GuidedDenoiser, parse_guidance
-from hgd_tf.stack import keras
 from hgd_tf.strategy import make_strategy
 from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.clock import Clock

@@ -13,7 +13,7 @@ from hgd_tf.architectures.convolution import (
     frozen_depthwise,
 )
 from hgd_tf.architectures.residual import ScaledAdd
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 pytestmark = pytest.mark.numerics
 

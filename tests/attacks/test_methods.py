@@ -31,7 +31,7 @@ from hgd_tf.attacks import (
 from hgd_tf.attacks.methods import FROM_UNIFORM, Schedule, linear_decay
 from hgd_tf.crafting.shards import encode_png
 from hgd_tf.data import load_fashion_mnist
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 
 EQUAL_PIXELS = 0.999

@@ -15,7 +15,7 @@ from hgd_tf.attacks import SignGradientAttack, decayed_ifgsm, draw_epsilon, fgsm
 from hgd_tf.attacks.methods import FROM_IMAGE, FROM_UNIFORM, Method, Schedule
 from hgd_tf.attacks.sign_gradient import LABELS, TARGETED_LABELS
 from hgd_tf.data import LabeledImages, load_fashion_mnist
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 
 CLASSES = 10

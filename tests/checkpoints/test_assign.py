@@ -10,7 +10,7 @@ from absl import logging
 from hgd_tf.checkpoints.assign import assign
 from hgd_tf.checkpoints.names import KERAS, SLIM, TORCH
 from hgd_tf.errors import CheckpointError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 layers = keras.layers
 CLASSES = 5

@@ -18,7 +18,7 @@ from hgd_tf.attacks.recipes import Networks, Recipe, RecipeAttack
 from hgd_tf.crafting import AttackedSet, SetCrafter, SetPlan, sets
 from hgd_tf.data import LabeledImages
 from hgd_tf.errors import DataError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 
 BLACK_EPS4, BLACK_EPS16 = TEST_SETS[2:]

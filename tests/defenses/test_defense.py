@@ -15,7 +15,7 @@ from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.defenses.saving import check_saving
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError, TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target, load_target, shipped_weights
 
 OUTPUTS = {"denoised", "logits", "probabilities", "classes"}
@@ -304,7 +304,7 @@ def test_a_target_that_needs_code_is_known_before_and_its_denoiser_never_lost(tm
 
 def test_the_module_of_a_users_layers_is_remembered(tmp_path, monkeypatch):
     (tmp_path / "layers_of_mine.py").write_text(
-        "from hgd_tf.stack import keras\nclass Tripled(keras.layers.Layer):\n"
+        "from hgd_tf.foundation.stack import keras\nclass Tripled(keras.layers.Layer):\n"
         "    def call(self, x):\n        return 3 * x\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

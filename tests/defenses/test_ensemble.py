@@ -11,7 +11,7 @@ from hgd_tf.defenses import Defense
 from hgd_tf.defenses.ensemble import Classifier, Ensemble, Flow
 from hgd_tf.denoisers import dunet, median
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target, load_target
 
 

@@ -24,7 +24,7 @@ from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.exporting import Export, export_defense, export_path
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError, TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target, load_target, resize_to
 from hgd_tf.targets.freezing import frozen_copy, inference_copy
 

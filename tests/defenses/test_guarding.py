@@ -12,7 +12,7 @@ from hgd_tf import guard
 from hgd_tf.defenses import Defense
 from hgd_tf.denoisers import gaussian, median
 from hgd_tf.errors import RunError, TargetError
-from hgd_tf.stack import has_keras_3, import_keras_3, keras
+from hgd_tf.foundation.stack import has_keras_3, import_keras_3, keras
 from hgd_tf.targets import load_target
 
 SIZE, CLASSES = 16, 4

@@ -17,7 +17,7 @@ from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.line_up import described_parts, load_parts, read_line_up, title
 from hgd_tf.denoisers import dunet, median
 from hgd_tf.errors import RunError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import TARGETS, load_target
 
 SUBMISSION = Path(__file__).parents[2] / "submission"

@@ -21,7 +21,7 @@ from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.defenses.saving import SHIPPED, shipped_defenses
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import RunError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.study.shipping import ship
 from hgd_tf.targets import load_target
 

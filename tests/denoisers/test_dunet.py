@@ -12,7 +12,7 @@ from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.denoisers import DENOISERS, dunet, rescaled
 from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 SMALLEST = 1 / 64  # 1, 2, 4, 4 and 4 channels
 HALF_RANGE = 127.5

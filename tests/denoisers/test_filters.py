@@ -10,7 +10,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from hgd_tf.denoisers import gaussian, median
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 FILTERS = {"median": median, "gaussian": gaussian}
 every_filter = pytest.mark.parametrize("name", FILTERS)

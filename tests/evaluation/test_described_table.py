@@ -19,7 +19,7 @@ from hgd_tf.errors import RunError
 from hgd_tf.evaluation.described_table import evaluate_table, read_table
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.files import write_json
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.study import evaluate_runs
 from hgd_tf.targets import load_target
 from hgd_tf.training import TrainConfig

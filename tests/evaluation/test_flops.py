@@ -11,7 +11,7 @@ from hgd_tf.architectures.convolution import InputGradientConv2D, InputGradientD
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.denoisers import dunet, gaussian, median
 from hgd_tf.evaluation.flops import float_operations, gflop_per_image
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target, load_target
 from hgd_tf.targets.freezing import frozen_copy
 from hgd_tf.targets.loading import build_target

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hgd_tf.evaluation import gaussian_noise_like, perturbation_levels
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 
 

@@ -17,7 +17,7 @@ from hgd_tf.data.images import write_image
 from hgd_tf.errors import DataError, TargetError
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.experiment.loading import labeled_by, load_experiment
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.training import TrainConfig
 

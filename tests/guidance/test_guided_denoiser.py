@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
 from hgd_tf.errors import HgdError, TargetError
+from hgd_tf.foundation.pixel_range import PixelRangeWarning
+from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import GUIDANCES, Batch, Guidance, GuidedDenoiser, Term, parse_guidance
 from hgd_tf.guidance.guidances import current_name
-from hgd_tf.pixel_range import PixelRangeWarning
-from hgd_tf.stack import keras
 from hgd_tf.targets import Target
 
 ATTACKS = ("fgsm", "ifgsm4", "unused")

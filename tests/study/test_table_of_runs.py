@@ -20,7 +20,7 @@ from hgd_tf.evaluation import compare, evaluate
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.experiment.loading import Experiment, load_experiment, sides_to_test
 from hgd_tf.files import write_json
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.study import evaluate_runs, table_of_runs
 from hgd_tf.targets import Target, load_target
 from hgd_tf.training import TrainConfig

@@ -20,7 +20,7 @@ from hgd_tf.data.images import read_image, write_image
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.errors import RunError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.submissions import packaging
 from hgd_tf.submissions.packaging import Package, package
 from hgd_tf.submissions.unpacking import unpack

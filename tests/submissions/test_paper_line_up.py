@@ -15,7 +15,7 @@ from hgd_tf.competition import runner
 from hgd_tf.data.images import write_image
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.denoisers import dunet
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.submissions.packaging import package
 from hgd_tf.submissions.unpacking import unpack
 from hgd_tf.submissions.validation import MOST_UNPACKED_BYTES, MOST_ZIPPED_BYTES

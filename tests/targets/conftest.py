@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 
 
 def _randomize(network: keras.Model, seed: int = 0) -> keras.Model:

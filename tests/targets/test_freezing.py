@@ -9,7 +9,7 @@ import tensorflow as tf
 from hgd_tf.architectures.convolution import InputGradientConv2D, InputGradientDepthwiseConv2D
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.targets.freezing import bfloat16_copy, float32_copy, frozen_copy, inference_copy
 

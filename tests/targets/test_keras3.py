@@ -16,8 +16,8 @@ from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.defenses.exporting import export_defense
 from hgd_tf.errors import TargetError
 from hgd_tf.evaluation.flops import gflop_per_image
+from hgd_tf.foundation.stack import has_keras_3, import_keras_3, keras
 from hgd_tf.guidance import Batch, GuidedDenoiser, parse_guidance
-from hgd_tf.stack import has_keras_3, import_keras_3, keras
 from hgd_tf.strategy import make_strategy
 from hgd_tf.targets import Target, load_target
 from hgd_tf.targets.freezing import inference_copy

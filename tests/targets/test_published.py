@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hgd_tf.checkpoints.names import SLIM, slots
 from hgd_tf.errors import CheckpointError, TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import TARGETS, build_target, load_target
 from hgd_tf.targets.published import find_published, load_published, missing_message
 

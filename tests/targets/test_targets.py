@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import TARGETS, Target, build_target, class_name, load_target, shipped_weights
 
 ENSEMBLE_TRAINED = "ens_mini_inception"

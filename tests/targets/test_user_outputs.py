@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.errors import TargetError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 
 layers = keras.layers

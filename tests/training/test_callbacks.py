@@ -15,7 +15,7 @@ import tensorflow as tf
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data.fashion_mnist import LabeledImages
 from hgd_tf.errors import RunError
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.training.callbacks import (
     AveragedWeights,
     BestDenoiser,

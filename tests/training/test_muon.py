@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.training.muon import Muon, orthogonalized
 
 RNG = np.random.default_rng(0)

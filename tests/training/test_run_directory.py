@@ -12,12 +12,12 @@ import pytest
 from absl import flags
 
 from hgd_tf import config_flags
-from hgd_tf.description import settings
 from hgd_tf.errors import HgdError, RunError
 from hgd_tf.evaluation.columns import COLUMNS
 from hgd_tf.evaluation.evaluate import DefenseResult
 from hgd_tf.evaluation.report import Results
 from hgd_tf.experiment import ExperimentConfig
+from hgd_tf.foundation.description import settings
 from hgd_tf.study import evaluate_runs, table_of_runs
 from hgd_tf.training import TrainConfig
 from hgd_tf.training.run_directory import CONFIG_FILE, RESULTS_JSON, is_finished, open_run, read_config

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.denoisers import dunet
-from hgd_tf.stack import keras
+from hgd_tf.foundation.stack import keras
 from hgd_tf.training.statistics import BatchStatistics
 
 

@@ -22,8 +22,8 @@ from hgd_tf.denoisers import dunet
 from hgd_tf.errors import HgdError, RunError
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.experiment.loading import load_experiment
+from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import GuidedDenoiser
-from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
 from hgd_tf.training import TrainConfig, train_denoiser
 from hgd_tf.training.callbacks import TrainingState

@@ -11,7 +11,7 @@ from typing import Union
 PATTERNS = ("*.flags", "submission/models.json", "submission/fast.json", "submission/paper.json")
 COPIES = "bundled_files"
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 FOLDER = _PACKAGE / COPIES if (_PACKAGE / COPIES).is_dir() else _PACKAGE.parent
 
 
