@@ -20,9 +20,12 @@ from absl import flags
 
 from hgd_tf import cli
 from hgd_tf.attacks import METHODS, SignGradientAttack
+from hgd_tf.attacks.roles import Cast
 from hgd_tf.attacks.sign_gradient import LABELS
 from hgd_tf.competition.attack_folder import attack_folder
+from hgd_tf.config_flags import define_flag
 from hgd_tf.data.sample_images import folder_path
+from hgd_tf.description import settings
 from hgd_tf.errors import DataError
 from hgd_tf.targets import load_target
 
@@ -38,6 +41,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the attacked on
 _MAX_EPSILON = flags.DEFINE_integer("max_epsilon", None, "Radius in pixel units.", 0, 255, required=True)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 20, "Images computed at a time.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of random draws.", 0)
+_INPUT_RANGE, _OUTPUTS = (define_flag(settings(Cast)[name]) for name in ("input_range", "outputs"))
 
 flags.register_multi_flags_validator(
     ["method", "models"],
@@ -47,7 +51,7 @@ flags.register_multi_flags_validator(
 
 
 def main(_) -> None:
-    models = [load_target(name) for name in _MODELS.value]
+    models = [load_target(name, input_range=_INPUT_RANGE.value, outputs=_OUTPUTS.value) for name in _MODELS.value]
     outcome = attack_folder(
         SignGradientAttack(models, _LABEL.value),
         METHODS[_METHOD.value],

@@ -23,10 +23,8 @@ missing shards, and the result is the same, byte for byte. Files that are no ima
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 from absl import flags
@@ -34,18 +32,16 @@ from absl import flags
 from hgd_tf import cli
 from hgd_tf.attacks.recipes import RECIPES
 from hgd_tf.competition.attack_directories import write_attack_directories
+from hgd_tf.config_flags import define_flags, with_flags
 from hgd_tf.crafting import craft_set
 from hgd_tf.crafting.job import CraftConfig, load_plan
 from hgd_tf.crafting.shards import FORMATS
 from hgd_tf.crafting.verify import format_summary, summarize, verify_set
-from hgd_tf.networks_flag import networks_from_flags
-from hgd_tf.strategy import STRATEGIES
 
-DEFAULTS = CraftConfig("train_set")
 RUNNERS = ("local", "beam")
 ATTACKS_DIR = "attacks"
 
-for _shared in ("checkpoint_dir", "networks", "custom_objects", "safe_mode"):
+for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
     flags.declare_key_flag(_shared)
 _RECIPES = flags.DEFINE_list("recipe", [], f"What to craft: one or several of {', '.join(RECIPES)}.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the sets.")
@@ -58,21 +54,7 @@ _WRITE_ATTACK_DIRS = flags.DEFINE_bool(
     "write_attack_dirs", False, f"Write the competition's attack directories to --output_dir; default: {ATTACKS_DIR}."
 )
 
-flags.DEFINE_string("target", DEFAULTS.target, "The classifier: a name (python -m hgd_tf.targets) or a Keras model.")
-flags.DEFINE_list("members", list(DEFAULTS.members), "The attacked ensemble; `target` is the target.")
-flags.DEFINE_string("holdout", DEFAULTS.holdout, "The network of the black-box sets.")
-flags.DEFINE_string("source", DEFAULTS.source, "The images.")
-flags.DEFINE_string("labels", None, "Table of the images' classes.")
-flags.DEFINE_bool("crop_boxes", False, "The images are the competition's originals: cut its boxes out.")
-flags.DEFINE_integer("image_size", None, "Side of the set's images; default: the target's.", 1)
-flags.DEFINE_float("central_fraction", 1.0, "Part of height and width around the middle that is kept.", 0.01, 1.0)
-flags.DEFINE_integer("images_per_class", None, "Images drawn of each class; default: all.", 1)
-flags.DEFINE_integer("images", None, "Images drawn; default: all.", 1)
-flags.DEFINE_integer("seed", DEFAULTS.seed, "Of every random draw.", 0)
-flags.DEFINE_integer("batch_size", DEFAULTS.batch_size, "Images computed at a time.", 1)
-flags.DEFINE_integer("shard_size", DEFAULTS.shard_size, "Images a shard.", 1)
-flags.DEFINE_enum("strategy", DEFAULTS.strategy, STRATEGIES, "One device, or a replica on each; auto: all GPUs.")
-flags.DEFINE_bool("judged", DEFAULTS.judged, "Record every network's answer to every image.")
+define_flags(CraftConfig, without=("recipe", "custom_objects"))
 
 flags.register_validator("recipe", lambda names: set(names) <= set(RECIPES), f"expected some of {', '.join(RECIPES)}")
 flags.register_multi_flags_validator(
@@ -89,9 +71,7 @@ flags.register_multi_flags_validator(
 
 def config_from_flags(recipe: str) -> CraftConfig:
     """The set that the command line describes."""
-    names = {field.name for field in dataclasses.fields(CraftConfig)} - {"recipe", "networks", "members"}
-    plain: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
-    return CraftConfig(recipe, members=tuple(flags.FLAGS.members), networks=networks_from_flags(), **plain)
+    return with_flags(CraftConfig(), recipe=recipe)
 
 
 def craft(recipe: str, folder: Path) -> None:

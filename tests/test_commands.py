@@ -73,10 +73,14 @@ MISTAKES = {
     "bad enum": Mistake("train", [*SMALL, "--denoiser=unet"], r"denoiser.*unet.*dunet"),
     "unknown guidance": Mistake("train", [*SMALL, "--guidance=logits+lgd"], r"guidance.*pixel, .*logits\+lgd"),
     "falling range": Mistake("train", [*SMALL, "--input_range=1,0"], r"input_range.*increasing"),
-    "range of words": Mistake("train", [*SMALL, "--input_range=black,white"], r"input_range.*increasing"),
+    "range of words": Mistake(
+        "train",
+        [*SMALL, "--input_range=black,white"],
+        r"input_range: expected an array of 2, each a number",
+    ),
     "no epochs": Mistake("train", [*SMALL, "--epochs=0"], r"epochs.*0"),
-    "epochs in words": Mistake("train", [*SMALL, "--epochs=many"], r"epochs.*many"),
-    "no learning rate": Mistake("train", [*SMALL, "--learning_rate=0"], r"learning_rate.*positive"),
+    "epochs in words": Mistake("train", [*SMALL, "--epochs=many"], r"epochs: expected a whole number, received 'many'"),
+    "no learning rate": Mistake("train", [*SMALL, "--learning_rate=0"], r"learning_rate: expected more than 0"),
     "average of nothing": Mistake("train", [*SMALL, "--ema=1"], r"ema.*less than 1"),
     "narrow": Mistake("train", [*SMALL, "--width=0.001"], r"width"),
     "no members": Mistake("train", [*SMALL, "--members="], r"members.*at least one"),
@@ -91,18 +95,28 @@ MISTAKES = {
     "file as run": Mistake("train", [*SMALL, "--run_dir=words.png"], r"words\.png is a file"),
     "other folder": Mistake("train", [*SMALL, "--run_dir=truncated", "--overwrite"], r"truncated is no run directory"),
     "photographs and data": Mistake(
-        "train", [*SMALL, "--photographs=words", "--data_dir=classes"], r"--photographs stands instead of --data_dir"
+        "train",
+        [*SMALL, "--photographs=words", "--data_dir=classes"],
+        r"photographs stands instead of data_dir, .*words, classes",
     ),
     "labels of no photographs": Mistake(
-        "train", [*SMALL, "--labels=labels.csv"], r"--labels and --test_dir go with --photographs"
+        "train", [*SMALL, "--labels=labels.csv"], r"labels and test_dir go with photographs, received none"
     ),
-    "tests of no photographs": Mistake("train", [*SMALL, "--test_dir=classes"], r"--test_dir go with --photographs"),
+    "tests of no photographs": Mistake("train", [*SMALL, "--test_dir=classes"], r"test_dir go with photographs"),
     "online without photographs": Mistake(
-        "train", [*SMALL, "--craft=online"], r"--craft=online takes crops of --photographs"
+        "train", [*SMALL, "--craft=online"], r"craft=online takes crops of photographs, received none"
     ),
-    "varied crops of none": Mistake("train", [*SMALL, "--crops=varied"], r"--crops goes with --craft=online"),
-    "no sizes": Mistake("train", [*SMALL, "--attack_sizes=28,big"], r"attack_sizes.*whole numbers of at least 8.*big"),
-    "a tiny size": Mistake("train", [*SMALL, "--test_sizes=7"], r"test_sizes.*whole numbers of at least 8, received 7"),
+    "varied crops of none": Mistake("train", [*SMALL, "--crops=varied"], r"crops=varied goes with craft=online"),
+    "no sizes": Mistake(
+        "train",
+        [*SMALL, "--attack_sizes=28,big"],
+        r"attack_sizes: expected .*each a whole number.*big",
+    ),
+    "a tiny size": Mistake(
+        "train",
+        [*SMALL, "--test_sizes=7"],
+        r"test_sizes.*whole numbers of at least 8.*\[7\]",
+    ),
     "unknown transport": Mistake("train", [*SMALL, "--transports=jpeg,jpg"], r"transports.*of jpeg, webp.*'jpg'"),
     "no transport": Mistake("train", [*SMALL, "--test_transports="], r"test_transports.*at least one, such as none"),
     "unknown quality": Mistake("evaluate", ["run0", "--transport=jpeg:0"], r"transport.*whole number in 1-100"),
@@ -121,7 +135,9 @@ MISTAKES = {
     "patches of nothing": Mistake("train", [*SMALL, "--block_size=0"], r"block_size.*0"),
     "no recipe of training": Mistake("train", [*SMALL, "--recipe=white_eps4"], r"recipe.*white_eps4.*train_mix"),
     "momentum above 1": Mistake("train", [*SMALL, "--ema=1.5"], r"ema.*1\.5"),
-    "statistics of no start": Mistake("train", [*SMALL, "--frozen_statistics"], r"frozen_statistics.*--init_from"),
+    "statistics of no start": Mistake(
+        "train", [*SMALL, "--frozen_statistics"], r"frozen_statistics keeps those of init_from"
+    ),
     "start from nothing": Mistake("train", [*SMALL, "--init_from=empty"], r"empty holds no defense"),
     "start from another network": Mistake(
         "train", [*SMALL, "--init_from=wide"], r"--init_from=wide holds a denoiser of another architecture or width"
@@ -134,10 +150,12 @@ MISTAKES = {
     "target twice": Mistake("train", [*SEVERAL, "--targets=mini_vgg,mini_vgg"], r"targets=.*each once"),
     "target and targets": Mistake("train", [*SMALL, "--targets=mini_vgg"], r"--targets stands instead of --target"),
     "weights of several targets": Mistake(
-        "train", [*SEVERAL, "--targets=mini_vgg", "--checkpoint=words.png"], r"instead of --target and --checkpoint"
+        "train", [*SEVERAL, "--targets=mini_vgg", "--checkpoint=words.png"], r"instead of --target, --checkpoint"
     ),
     "layer of several targets": Mistake(
-        "train", [*SEVERAL, "--targets=mini_vgg", "--feature_layer=top"], r"--feature_layer goes with a Keras model"
+        "train",
+        [*SEVERAL, "--targets=mini_vgg", "--feature_layer=top"],
+        r"instead of --target, .*--feature_layer",
     ),
     "appendix D without players": Mistake(
         "train", [*SMALL, "--recipe=appendix_d"], r"no network plays IncV3: --networks=IncV3=NAME"
@@ -148,7 +166,7 @@ MISTAKES = {
         r"no network plays ResNet101: --networks=ResNet101=NAME",
     ),
     "players of unknown parts": Mistake(
-        "train", [*SMALL, "--networks=Res=mini_vgg"], r"networks.*some of IncV3, advV3"
+        "train", [*SMALL, "--networks=Res=mini_vgg"], r"networks: expected names among IncV3, advV3"
     ),
     "two players of a part": Mistake(
         "train", [*SMALL, "--networks=IncV3=mini_vgg,IncV3=mini_resnet"], r"networks.*each once"
@@ -158,6 +176,20 @@ MISTAKES = {
         "train", [*SMALL, "--photographs=words", "--class_split"], r"--class_split needs the true classes: --labels"
     ),
     "batch too large": Mistake("train", [*SMALL, "--batch_size=101"], r"batch_size=101.*100 pairs"),
+    "another width than described": Mistake(
+        "train", ["--config=run0/config.json", "--run_dir=run0", "--width=0.5"], r"width was 0\.015625, now 0\.5"
+    ),
+    "a described run, finished": Mistake(
+        "train", ["--config=finished/config.json", "--run_dir=finished"], r"finished holds a finished run"
+    ),
+    "described nowhere": Mistake("train", [*SMALL, "--config=absent.json"], r"no such description.*absent\.json"),
+    "described in words": Mistake("train", [*SMALL, "--config=words.png"], r"words\.png is no JSON"),
+    "a table as description": Mistake(
+        "train", [*SMALL, "--config=table.json"], r"table\.json: expected experiment, guidance, .*received 'denoisers'"
+    ),
+    "described wrongly": Mistake(
+        "train", [*SMALL, "--config=wrong.json"], r"wrong\.json: experiment: seed: expected at least 0, received -1"
+    ),
     "no image": Mistake("defend", ["--run_dir=defense", "--image=words.png"], r"words\.png is truncated or no image"),
     "missing image": Mistake("defend", ["--run_dir=defense", "--image=absent.png"], r"no such file: absent\.png"),
     "empty image": Mistake(
@@ -269,6 +301,10 @@ MISTAKES = {
     "attack without targets": Mistake(
         "attack", [*ATTACK, "--input_dir=words", "--label=given"], r"no such file: words/target_class\.csv"
     ),
+    "attack in a falling range": Mistake("attack", [*ATTACK, "--input_range=1,0"], r"input_range: expected two incr"),
+    "craft in a falling range": Mistake(
+        "craft", [*CRAFT, "--input_range=1,0"], r"input_range: expected two increasing"
+    ),
     "attack beyond": Mistake("attack", [*ATTACK, "--input_dir=words", "--max_epsilon=256"], r"max_epsilon.*256"),
     "train no target": Mistake("train_target", [], r"name of one target"),
     "train unknown target": Mistake("train_target", ["resnet999"], r"'resnet999'"),
@@ -304,6 +340,7 @@ def workplace(tmp_path_factory) -> Path:
     seed1 = SMALL_CONFIG.to_json()
     seed1["experiment"]["seed"] = 1
     open_run(folder / "seed1", TrainConfig.from_json(seed1))
+    write_json(folder / "wrong.json", {"experiment": {"seed": -1}})
     for name, fields in TABLES.items():
         write_json(folder / f"{name}.json", {**TABLE, "experiment": fields})
     save_defense(Defense(median(1), load_target("mini_vgg")), folder / "defense")

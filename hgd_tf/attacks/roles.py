@@ -1,54 +1,88 @@
-"""Loading the networks that play the paper's parts."""
+"""Who plays the paper's networks: named, and loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Callable
+import dataclasses
+from typing import Optional
 
-from hgd_tf.attacks.recipes import Roles
+from hgd_tf.attacks.recipes import APPENDIX_D_NETWORKS, Roles
+from hgd_tf.description import NOT_EMPTY, Rule, one_of, setting
 from hgd_tf.errors import TargetError
-from hgd_tf.targets import Target
+from hgd_tf.targets import Target, load_target
+from hgd_tf.targets.answers import OUTPUTS
+from hgd_tf.targets.user import PIXELS
 
 THE_TARGET = "target"  # among the members: the target itself
+INCREASING = Rule("two increasing numbers", lambda bounds: bounds[0] < bounds[1])
+OF_APPENDIX_D = Rule(
+    f"names among {', '.join(APPENDIX_D_NETWORKS)}", lambda networks: set(networks) <= set(APPENDIX_D_NETWORKS)
+)
 
 
-def assign_roles(
-    target: Target,
-    members: Sequence[str],
-    holdout: str,
-    named: Mapping[str, str] = MappingProxyType({}),
-    *,
-    target_name: str,
-    load: Callable[[str], Target],
-    target_as_loaded: bool = True,
-) -> Roles:
-    """The networks by their names, each loaded once.
+@dataclasses.dataclass(frozen=True)
+class Cast:
+    """The networks of an experiment or a set, by registered names or paths of Keras models."""
 
-    Args:
-      target: the network to defend.
-      members, holdout: names; the word `target` stands for the target.
-      named: by the paper's names of networks, ours.
-      target_name: by which the target was loaded.
-      load: loads a network.
-      target_as_loaded: whether `load` gives the target too, by its name. Where it gives another one, of another size or
-        with other weights, that one plays the parts in `named` which have its name: so these depend on no target.
+    target: str = setting(
+        "mini_inception", "The classifier: a name (python -m hgd_tf.targets) or a Keras model's path."
+    )
+    checkpoint: Optional[str] = setting(None, "Weights of a named target, instead of those in the package.")
+    input_range: tuple[float, float] = setting(
+        PIXELS, "Of Keras models: the values they take for black and white.", INCREASING
+    )
+    outputs: str = setting("auto", "Of a Keras model: what it gives; auto: as its answers show.", one_of(OUTPUTS))
+    custom_objects: Optional[str] = setting(None, "Python module with what files of Keras models need.")
+    members: tuple[str, ...] = setting(
+        (THE_TARGET, "mini_inception_resnet", "mini_resnet"),
+        "The attacked ensemble; `target` is the target.",
+        NOT_EMPTY,
+    )
+    holdout: str = setting("mini_vgg", "The network of the black-box sets.")
+    networks: dict[str, str] = dataclasses.field(
+        default_factory=dict,
+        metadata={"meaning": "Who plays appendix D's networks: IncV3=NAME,advV3=NAME,….", "rule": OF_APPENDIX_D},
+    )
 
-    Raises:
-      TargetError: a network does not load, or two members are the same.
-    """
-    loaded = {THE_TARGET: target, target_name: target}
+    def load_target(self, image_size: Optional[int] = None, feature_layer: Optional[str] = None) -> Target:
+        """The target; arguments as in `load_target`."""
+        return load_target(
+            self.target,
+            self.checkpoint,
+            image_size,
+            feature_layer=feature_layer,
+            input_range=self.input_range,
+            outputs=self.outputs,
+            custom_objects=self.custom_objects,
+        )
 
-    def network(name: str) -> Target:
-        if name not in loaded:
-            loaded[name] = load(name)
-        return loaded[name]
+    def load_other(self, name: str) -> Target:
+        """A network beside the target."""
+        return load_target(name, input_range=self.input_range, custom_objects=self.custom_objects)
 
-    players = tuple(map(network, members))
-    names = [member.name for member in players]
-    if len(set(names)) < len(names):
-        raise TargetError(f"the attacked members need names of their own, received {', '.join(names)}")
-    held_out = network(holdout)
-    if not target_as_loaded:
-        del loaded[target_name]
-    return Roles(target, players, held_out, {part: network(name) for part, name in named.items()})
+    def load_roles(self, target: Target, as_named: bool) -> Roles:
+        """The networks by the parts they play, each loaded once.
+
+        Args:
+          target: the network to defend.
+          as_named: whether `load_other` gives the target too, by its name. Where it gives another one, of another size
+            or with other weights, that one plays the parts in `networks` which have its name: so these depend on no
+            target.
+
+        Raises:
+          TargetError: a network does not load, or two members are the same.
+        """
+        loaded = {THE_TARGET: target, self.target: target}
+
+        def network(name: str) -> Target:
+            if name not in loaded:
+                loaded[name] = self.load_other(name)
+            return loaded[name]
+
+        members = tuple(map(network, self.members))
+        names = [member.name for member in members]
+        if len(set(names)) < len(names):
+            raise TargetError(f"the attacked members need names of their own, received {', '.join(names)}")
+        held_out = network(self.holdout)
+        if not as_named:
+            del loaded[self.target]
+        return Roles(target, members, held_out, {part: network(name) for part, name in self.networks.items()})

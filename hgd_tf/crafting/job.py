@@ -8,51 +8,36 @@ from typing import Optional
 import numpy as np
 
 from hgd_tf.attacks.recipes import RECIPES
-from hgd_tf.attacks.roles import THE_TARGET, assign_roles
+from hgd_tf.attacks.roles import Cast
 from hgd_tf.crafting.plan import SetPlan
 from hgd_tf.data.opening import open_images
 from hgd_tf.data.sources import PartialSource, images_per_class, part_of_classes
-from hgd_tf.strategy import make_strategy
-from hgd_tf.targets import load_target
+from hgd_tf.description import at_least, check, one_of, setting, within
+from hgd_tf.strategy import STRATEGIES, make_strategy
 
 
 @dataclasses.dataclass(frozen=True)
-class CraftConfig:
-    """One set.
+class CraftConfig(Cast):
+    """One set; an `HgdError` says which field is of another type or value than expected."""
 
-    Attributes:
-      recipe: a name of `RECIPES`.
-      target, members, holdout: names of networks, or paths of Keras models; `target` among them is the target.
-      networks: by the names of appendix D, who plays them.
-      source: the images, as in `open_images`.
-      labels: table of the folder's labels, or the competition's; None: a folder a class, or none are known.
-      crop_boxes: whether the competition's boxes are to be cut out.
-      image_size: side of the set's images; None: the target's.
-      central_fraction: of height and width that is kept of an image.
-      images_per_class, images: how many are drawn; None: all.
-      seed: of all draws.
-      batch_size, shard_size: images computed, and kept, together.
-      strategy: as in `make_strategy`.
-      judged: whether every network's answers to every image are recorded.
-    """
+    recipe: str = setting("train_set", "The attacks.", one_of(RECIPES))
+    source: str = setting("embedded:test", "The images.")
+    labels: Optional[str] = setting(None, "Table of the images' classes; default: a folder a class, or none are known.")
+    crop_boxes: bool = setting(False, "The images are the competition's originals: cut its boxes out.")
+    image_size: Optional[int] = setting(None, "Side of the set's images; default: the target's.", at_least(1))
+    central_fraction: float = setting(
+        1.0, "Part of height and width around the middle that is kept.", within(0.01, 1.0)
+    )
+    images_per_class: Optional[int] = setting(None, "Images drawn of each class; default: all.", at_least(1))
+    images: Optional[int] = setting(None, "Images drawn; default: all.", at_least(1))
+    seed: int = setting(0, "Of every random draw.", at_least(0))
+    batch_size: int = setting(50, "Images computed at a time.", at_least(1))
+    shard_size: int = setting(100, "Images a shard.", at_least(1))
+    strategy: str = setting("auto", "One device, or a replica on each; auto: all GPUs.", one_of(STRATEGIES))
+    judged: bool = setting(True, "Record every network's answers to every image.")
 
-    recipe: str
-    target: str = "mini_inception"
-    members: tuple[str, ...] = (THE_TARGET, "mini_inception_resnet", "mini_resnet")
-    holdout: str = "mini_vgg"
-    networks: dict[str, str] = dataclasses.field(default_factory=dict)
-    source: str = "embedded:test"
-    labels: Optional[str] = None
-    crop_boxes: bool = False
-    image_size: Optional[int] = None
-    central_fraction: float = 1.0
-    images_per_class: Optional[int] = None
-    images: Optional[int] = None
-    seed: int = 0
-    batch_size: int = 50
-    shard_size: int = 100
-    strategy: str = "auto"
-    judged: bool = True
+    def __post_init__(self):
+        check(self)
 
 
 def load_plan(config: CraftConfig) -> SetPlan:
@@ -63,15 +48,8 @@ def load_plan(config: CraftConfig) -> SetPlan:
     """
     recipe = RECIPES[config.recipe]
     with make_strategy(config.strategy, config.batch_size).scope():
-        target = load_target(config.target)
-        roles = assign_roles(
-            target,
-            config.members,
-            config.holdout,
-            config.networks,
-            target_name=config.target,
-            load=load_target,
-        )
+        target = config.load_target()
+        roles = config.load_roles(target, as_named=config.checkpoint is None)
         source = open_images(
             config.source,
             config.image_size or target.image_size,

@@ -31,6 +31,7 @@ from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.defenses.saving import load_denoiser
 from hgd_tf.denoisers import gaussian, load_official_denoiser, median, rescaled
 from hgd_tf.denoisers.layers import AddNoise
+from hgd_tf.description import read_sections
 from hgd_tf.errors import HgdError, RunError
 from hgd_tf.stack import keras
 from hgd_tf.targets import load_target
@@ -159,44 +160,6 @@ def described_parts(path: Union[str, Path], content: Mapping[str, Any]) -> Parts
     if both:
         raise RunError(f"{path}: {min(both)} is the name of a denoiser and of a target")
     return Parts(path, denoisers, targets)
-
-
-def read_sections(path: Union[str, Path], sections: Mapping[str, type], what: str) -> dict[str, Any]:
-    """A JSON file's content.
-
-    Args:
-      path: of the file.
-      sections: the names that its object must have and whether each is a `dict` or a `list`.
-      what: it describes, for the message where there is no file.
-
-    Raises:
-      RunError: the file is missing or no JSON, or has other sections.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise RunError(f"no such description of {what}: {path}")
-    try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repetition)
-    except ValueError as error:
-        raise RunError(f"{path} is no JSON: {error}") from None
-    except RunError as error:
-        raise RunError(f"{path}: {error}") from None
-    for section, kind in sections.items():
-        if not isinstance(content, dict) or not isinstance(content.get(section), kind):
-            raise RunError(f"{path}: expected {section!r}, a JSON {'object' if kind is dict else 'array'}")
-    unknown = content.keys() - sections.keys()
-    if unknown:
-        raise RunError(f"{path}: expected {', '.join(sections)}, received {min(unknown)!r}")
-    return content
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, of whose equal names JSON readers would drop all but the last."""
-    names = [name for name, _ in pairs]
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise RunError(f"expected each name once in an object, received {repeated[0]!r} twice")
-    return dict(pairs)
 
 
 def _weighted(where: str, entry: dict[str, Any]) -> tuple[Any, Optional[float]]:

@@ -16,15 +16,15 @@ line-up, and rows share the parts.
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
 from hgd_tf.defenses.ensemble import Ensemble
-from hgd_tf.defenses.line_up import LineUp, described_parts, load_parts, located, read_sections
-from hgd_tf.errors import DataError, RunError, TargetError
+from hgd_tf.defenses.line_up import LineUp, described_parts, load_parts, located
+from hgd_tf.description import read, read_sections
+from hgd_tf.errors import HgdError, RunError, TargetError
 from hgd_tf.evaluation.compare import compare_and_save
 from hgd_tf.experiment.config import ExperimentConfig
 from hgd_tf.experiment.loading import Experiment, load_experiment
@@ -33,10 +33,6 @@ from hgd_tf.targets import TARGETS
 SECTIONS = {"experiment": dict, "denoisers": dict, "targets": dict, "rows": dict}
 FOLDERS = ("data_dir", "photographs", "labels", "test_dir")
 EMBEDDED_CHANNELS = 1  # of Fashion-MNIST's subset
-LEAST = {"seed": 0}  # of whole numbers; of others 1
-KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
-
-field_kinds = typing.get_type_hints(ExperimentConfig)
 
 
 class DescribedTable(NamedTuple):
@@ -131,55 +127,12 @@ def _check_fit(row: str, ensemble: Ensemble, experiment: Experiment) -> None:
 
 
 def _experiment(path: Path, fields: dict[str, Any]) -> ExperimentConfig:
-    for name, value in fields.items():
-        _check_field(f"{path}: experiment", name, value)
-    values: dict[str, Any] = {name: tuple(value) if type(value) is list else value for name, value in fields.items()}
-    for name in FOLDERS:
-        if values.get(name) is not None and (path.parent / values[name]).exists():
-            values[name] = str(path.parent / values[name])
-    if values.get("checkpoint") is not None:
-        values["checkpoint"] = located(path, values["checkpoint"])
     try:
-        return ExperimentConfig(**{"ens_target": None, **values})
-    except DataError as error:
-        raise RunError(f"{path}: experiment: test_transports: {error}") from error
-
-
-def _check_field(where: str, name: str, value: Any) -> None:
-    if name not in field_kinds:
-        raise RunError(f"{where}: expected {', '.join(field_kinds)}, received {name!r}")
-    if not _is_of(value, field_kinds[name]):
-        raise RunError(f"{where}: {name}: expected {_described(field_kinds[name])}, received {value!r}")
-    least = LEAST.get(name, 1)
-    if type(value) is int and value < least:
-        raise RunError(f"{where}: {name}: expected at least {least}, received {value}")
-    if value == []:
-        raise RunError(f"{where}: {name}: expected at least one, received none")
-    if name == "input_range" and not value[0] < value[1]:
-        raise RunError(f"{where}: {name}: expected two increasing numbers, received {value!r}")
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is of a field's type."""
-    choices = typing.get_args(kind)
-    if typing.get_origin(kind) is Union:
-        return any(_is_of(value, choice) for choice in choices)
-    if typing.get_origin(kind) is tuple:
-        kinds = choices if Ellipsis not in choices else choices[:1] * len(value if isinstance(value, list) else ())
-        return isinstance(value, list) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
-    if typing.get_origin(kind) is dict:  # whose names are texts in JSON
-        return isinstance(value, dict) and all(_is_of(item, choices[1]) for item in value.values())
-    return type(value) in ((int, float) if kind is float else (kind,))
-
-
-def _described(kind: Any) -> str:
-    """A field's type in words."""
-    choices = typing.get_args(kind)
-    if typing.get_origin(kind) is Union:
-        return " or ".join(map(_described, choices))
-    if typing.get_origin(kind) is tuple:
-        count = "" if Ellipsis in choices else f" of {len(choices)}"
-        return f"an array{count}, each {_described(choices[0])}"
-    if typing.get_origin(kind) is dict:
-        return f"an object, each value {_described(choices[1])}"
-    return KINDS.get(kind, kind.__name__)
+        config = read(ExperimentConfig, {"ens_target": None, **fields})
+    except HgdError as error:
+        raise RunError(f"{path}: experiment: {error}") from error
+    beside = {name: path.parent / value for name in FOLDERS if (value := getattr(config, name)) is not None}
+    places = {name: str(place) for name, place in beside.items() if place.exists()}
+    if config.checkpoint is not None:
+        places["checkpoint"] = located(path, config.checkpoint)
+    return dataclasses.replace(config, **places)

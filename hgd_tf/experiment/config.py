@@ -3,67 +3,68 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any, Optional
+from typing import Optional
 
-from hgd_tf.attacks.roles import THE_TARGET
+from hgd_tf.attacks.roles import Cast
 from hgd_tf.data.transports import NONE, Transport
+from hgd_tf.description import Rule, at_least, check, refuse, setting
+from hgd_tf.targets import TARGETS
+
+LEAST_SIDE = 8
+SIDES = Rule(
+    f"whole numbers of at least {LEAST_SIDE}, each once",
+    lambda sides: min(sides, default=LEAST_SIDE) >= LEAST_SIDE and len(set(sides)) == len(sides),
+)
+
+
+def _are_transports(names: tuple[str, ...]) -> bool:
+    """Known so before any image is attacked."""
+    return len({Transport(name).name for name in names}) == len(names)
+
+
+TRANSPORTS = Rule("each once", _are_transports)
+SOME_TRANSPORTS = Rule("at least one, such as none, each once", lambda names: bool(names) and _are_transports(names))
 
 
 @dataclasses.dataclass(frozen=True)
-class ExperimentConfig:
-    """The networks, the images and the seed: what two runs must share to stand in one table.
+class ExperimentConfig(Cast):
+    """The networks, the images and the seed: what two runs must share to stand in one table."""
 
-    Attributes:
-      target: registered name, or path of a Keras model.
-      checkpoint, image_size, feature_layer, input_range, outputs: as in `load_target`.
-      custom_objects: name of the module that Keras models need, the target and others.
-      members: the attacked ensemble; the word `target` stands for the target.
-      holdout: network of the black-box test sets.
-      networks: by the names of appendix D, names of the networks that play them.
-      ens_target: adversarially trained network to compare with; None: no such row.
-      data_dir: as in `load_fashion_mnist`.
-      photographs, labels, test_dir: instead of `data_dir`, as in `load_photographs`.
-      class_split: whether three quarters of the classes are trained on, and the others validate and test (Table 4).
-      test_sizes: sides at which the test images are read and attacked; none: see `sides_to_test`.
-      test_transports: what happens to them before the defence sees them, as `hgd_tf/data/transports.py` spells it.
-      test_images: how many test images are used; None: all.
-      adaptive_images: how many of them the adaptive attack takes.
-      seed: of every random draw.
-    """
-
-    target: str = "mini_inception"
-    checkpoint: Optional[str] = None
-    image_size: Optional[int] = None
-    feature_layer: Optional[str] = None
-    input_range: tuple[float, float] = (0.0, 255.0)
-    outputs: str = "auto"
-    custom_objects: Optional[str] = None
-    members: tuple[str, ...] = (THE_TARGET, "mini_inception_resnet", "mini_resnet")
-    holdout: str = "mini_vgg"
-    networks: dict[str, str] = dataclasses.field(default_factory=dict)
-    ens_target: Optional[str] = "ens_mini_inception"
-    data_dir: Optional[str] = None
-    photographs: Optional[str] = None
-    labels: Optional[str] = None
-    test_dir: Optional[str] = None
-    class_split: bool = False
-    test_sizes: tuple[int, ...] = ()
-    test_transports: tuple[str, ...] = (NONE,)
-    test_images: Optional[int] = None
-    adaptive_images: int = 500
-    seed: int = 0
+    image_size: Optional[int] = setting(None, "Side of the target's input; default: its native one.", at_least(1))
+    feature_layer: Optional[str] = setting(None, "Of a Keras model: the layer whose output guides.")
+    ens_target: Optional[str] = setting(
+        "ens_mini_inception", "Adversarially trained network to compare with; empty: none."
+    )
+    data_dir: Optional[str] = setting(
+        None,
+        "Images: a folder with train/CLASS/FILE, validation/…, test/…, or with Fashion-MNIST's four files; default: "
+        "the subset in the package.",
+    )
+    photographs: Optional[str] = setting(
+        None, "Instead of --data_dir: a folder of image files, or of one folder a class."
+    )
+    labels: Optional[str] = setting(None, "CSV with the columns file and label, of --photographs and --test_dir.")
+    test_dir: Optional[str] = setting(None, "Images of known class to test on, beside --photographs.")
+    class_split: bool = setting(False, "Train on three quarters of the classes, test on the others.")
+    test_sizes: tuple[int, ...] = setting(
+        (), "Sides in pixels at which to test; default: their own, and of ImageNet networks 299 too.", SIDES
+    )
+    test_transports: tuple[str, ...] = setting(
+        (NONE,),
+        "What happens to the test images before the defence sees them, each a table of its own.",
+        SOME_TRANSPORTS,
+    )
+    test_images: Optional[int] = setting(None, "Images to test on; default: all.", at_least(1))
+    adaptive_images: int = setting(500, "Images for the adaptive attack.", at_least(1))
+    seed: int = setting(0, "Of every random draw.", at_least(0))
 
     def __post_init__(self):
-        check_transports(self.test_transports)
-
-
-def check_transports(names: Iterable[str]) -> None:
-    """That they can be read, which is known so before any image is attacked; raises `DataError`."""
-    for name in names:
-        Transport(name)
-
-
-def replaced(fields: dict[str, Any], kind: type, other: type) -> dict[str, Any]:
-    """The same, with values of one kind of sequence as another."""
-    return {name: other(value) if isinstance(value, kind) else value for name, value in fields.items()}
+        check(self)
+        several = self.photographs is not None and self.data_dir is not None
+        of_keras = self.feature_layer is not None and self.target in TARGETS
+        refuse(
+            {
+                f"photographs stands instead of data_dir, received both: {self.photographs}, {self.data_dir}": several,
+                f"feature_layer goes with a Keras model's path as target, received {self.target}": of_keras,
+            }
+        )

@@ -10,13 +10,12 @@ import numpy as np
 
 from hgd_tf.attacks import Roles
 from hgd_tf.attacks.recipes import SEEN_CLASSES, UNSEEN_CLASSES
-from hgd_tf.attacks.roles import assign_roles
 from hgd_tf.crafting import SetCrafter
 from hgd_tf.data import CropShape, LabeledImages, Splits, load_photographs, load_splits
 from hgd_tf.data.splits import UNKNOWN, ClassSplit, drawn_classes
 from hgd_tf.errors import TargetError
 from hgd_tf.experiment.config import ExperimentConfig
-from hgd_tf.targets import TARGETS, Target, load_target
+from hgd_tf.targets import TARGETS, Target
 
 IMAGENET_CHANNELS = 3
 COMPETITION_SIDE = 299  # of the images of the NIPS 2017 competition
@@ -45,29 +44,9 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
     Raises:
       TargetError, DataError: one of them does not load, or they do not fit each other.
     """
-    target = load_target(
-        config.target,
-        config.checkpoint,
-        config.image_size,
-        feature_layer=config.feature_layer,
-        input_range=config.input_range,
-        outputs=config.outputs,
-        custom_objects=config.custom_objects,
-    )
-
-    def load(name: str) -> Target:
-        return load_target(name, input_range=config.input_range, custom_objects=config.custom_objects)
-
-    roles = assign_roles(
-        target,
-        config.members,
-        config.holdout,
-        config.networks,
-        target_name=config.target,
-        load=load,
-        target_as_loaded=_is_as_named(target, config),
-    )
-    ens_target = load(config.ens_target) if config.ens_target else None
+    target = config.load_target(config.image_size, config.feature_layer)
+    roles = config.load_roles(target, _is_as_named(target, config))
+    ens_target = config.load_other(config.ens_target) if config.ens_target else None
     splits_at = functools.lru_cache(maxsize=2)(functools.partial(_load_images, config, target))
     splits = splits_at(None)
     for network in (target, *roles.members, roles.holdout, *roles.named.values(), ens_target or target):

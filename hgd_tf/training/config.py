@@ -3,80 +3,109 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any, Optional
 
-from hgd_tf.experiment.config import ExperimentConfig, check_transports, replaced
-from hgd_tf.guidance.guidances import OLD_NAMES, PLUS
+from hgd_tf.attacks import TRAINING_RECIPES
+from hgd_tf.data.photographs import VARIETIES
+from hgd_tf.denoisers import DENOISERS, PRECISIONS
+from hgd_tf.description import POSITIVE, Rule, at_least, check, one_of, read, refuse, setting, within
+from hgd_tf.experiment.config import SIDES, TRANSPORTS, ExperimentConfig
+from hgd_tf.guidance.guidances import GUIDANCES, OLD_NAMES, PLUS, parse_guidance
+from hgd_tf.strategy import STRATEGIES
+from hgd_tf.training.muon import OPTIMIZERS
+
+BESIDE = ("threads", "versions")  # in a `config.json`
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One training run.
+    """One training run: networks, images and seed, and how a denoiser is trained on them.
 
-    Attributes:
-      experiment: networks, images and seed.
-      guidance: as `parse_guidance` reads it.
-      denoiser: a name of `DENOISERS`.
-      width, output_scale, zero_head, block_size: as in `dunet`.
-      precision: in which denoiser and target compute while training, `float32` or `bfloat16`.
-      init_from: folder of a defense whose denoiser's weights are the start; None: a random start.
-      frozen_statistics: whether batch normalization keeps that start's statistics, in training too.
-      recipe: the training attacks, a name of `TRAINING_RECIPES`.
-      craft: `stored` attacks, made before training, or `online` ones, made on fresh crops while training.
-      attack_sizes: sides at which images are attacked, one drawn for each round of crops crafted online, or for each
-        stored image; none: the target's own.
-      transports: what may happen to attacked images before the denoiser sees them, as `hgd_tf/data/transports.py`
-        spells it; one is drawn for each.
-      transported_share: of the attacked images, to which something does.
-      crops: how much the crops that are attacked online vary, a name of `VARIETIES`.
-      reuse: how often a pair crafted online is drawn, on average.
-      train_images, validation_images: clean images that are attacked; None: all.
-      batch_size: pairs a step, over all replicas.
-      optimizer: a name of `OPTIMIZERS`.
-      learning_rate: the optimizer's, at its highest.
-      schedule: of the learning rate: `plateau`, which falls when training stalls, or `cosine`, down to 0 at the end.
-      warmup_steps: of the cosine, during which the rate rises from 0.
-      ema: momentum of the averaged weights that are validated and kept; 0: the last weights themselves.
-      epochs: at most this many.
-      steps_per_epoch: steps between validations; None: a pass over all pairs.
-      patience: epochs without a better validation loss before the learning rate drops to a tenth (plateau).
-      stop_patience: likewise, before training stops (plateau).
-      strategy: `auto`, `one_device` or `mirrored`.
+    Raises:
+      HgdError: a field is of another type or value than expected, or fields do not fit together.
     """
 
     experiment: ExperimentConfig
-    guidance: str = "logits"
-    denoiser: str = "dunet"
-    width: float = 1.0
-    output_scale: float = 1.0
-    zero_head: bool = False
-    block_size: int = 1
-    precision: str = "float32"
-    init_from: Optional[str] = None
-    frozen_statistics: bool = False
-    recipe: str = "train_set"
-    craft: str = "stored"
-    attack_sizes: tuple[int, ...] = ()
-    transports: tuple[str, ...] = ()
-    transported_share: float = 0.5
-    crops: str = "plain"
-    reuse: int = 4
-    train_images: Optional[int] = None
-    validation_images: Optional[int] = None
-    batch_size: int = 60
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    schedule: str = "plateau"
-    warmup_steps: int = 0
-    ema: float = 0.0
-    epochs: int = 30
-    steps_per_epoch: Optional[int] = None
-    patience: int = 2
-    stop_patience: int = 5
-    strategy: str = "auto"
+    guidance: str = setting(
+        "logits",
+        f"What of the target's response is compared: {', '.join(GUIDANCES)}, or a sum: feature+logits.",
+        Rule("", parse_guidance),
+    )
+    denoiser: str = setting("dunet", "The denoising network.", one_of(DENOISERS))
+    width: float = setting(1.0, "Factor on the denoiser's channels; 1 is the paper's.", at_least(1 / 64))
+    output_scale: float = setting(1.0, "Factor on the predicted noise; 2 is PGD x2.", POSITIVE)
+    zero_head: bool = setting(False, "Start from the identity.")
+    block_size: int = setting(1, "Side of the patches of pixels that the denoiser folds into channels.", at_least(1))
+    precision: str = setting("float32", "Of training; bfloat16 wants a CPU or GPU that has it.", one_of(PRECISIONS))
+    init_from: Optional[str] = setting(
+        None, "Folder of a defence, or name of one in the package, to start from; default: random weights."
+    )
+    frozen_statistics: bool = setting(False, "Keep batch normalization's statistics of --init_from.")
+    recipe: str = setting("train_set", "The attacks of training.", one_of(TRAINING_RECIPES))
+    craft: str = setting("stored", "Attack before training, or while it goes on.", one_of(("stored", "online")))
+    attack_sizes: tuple[int, ...] = setting(
+        (),
+        "Sides in pixels at which images are attacked, one drawn for each round of crops crafted online, or for each "
+        "stored image; default: the target's own.",
+        SIDES,
+    )
+    transports: tuple[str, ...] = setting(
+        (),
+        "What may happen to attacked images before the denoiser sees them: some of none, jpeg, webp, resize, crop, "
+        "shift, jpeg:60-98, resize:0.8+jpeg:75, …; one is drawn for each.",
+        TRANSPORTS,
+    )
+    transported_share: float = setting(
+        0.5, "Of the attacked images, to which one of --transports happens.", within(0.0, 1.0)
+    )
+    crops: str = setting(
+        "plain",
+        "What --craft=online attacks: crops of photographs, or varied ones, smaller, some composed of two, in other "
+        "light.",
+        one_of(VARIETIES),
+    )
+    reuse: int = setting(4, "How often a pair crafted online is drawn, on average.", at_least(1))
+    train_images: Optional[int] = setting(None, "Clean images to attack for training; default: all.", at_least(1))
+    validation_images: Optional[int] = setting(
+        None, "Clean images to attack for validation; default: all.", at_least(1)
+    )
+    batch_size: int = setting(60, "Pairs of images a step, over all devices.", at_least(1))
+    optimizer: str = setting("adam", "Adam, or Muon for the convolutions' kernels.", one_of(OPTIMIZERS))
+    learning_rate: float = setting(1e-3, "The optimizer's, at its highest.", POSITIVE)
+    schedule: str = setting(
+        "plateau",
+        "Of the learning rate: it falls when training stalls, or as a cosine, down to 0 at the end.",
+        one_of(("plateau", "cosine")),
+    )
+    warmup_steps: int = setting(0, "Steps in which the cosine's rate rises from 0.", at_least(0))
+    ema: float = setting(
+        0.0,
+        "Momentum of the averaged weights that are validated and kept; 0: the last ones.",
+        Rule("at least 0 and less than 1, at which no step would count", lambda momentum: 0 <= momentum < 1),
+    )
+    epochs: int = setting(30, "Train at most so many.", at_least(1))
+    steps_per_epoch: Optional[int] = setting(None, "Steps between validations; default: a pass.", at_least(1))
+    patience: int = setting(2, "Epochs without gain before the plateau's rate drops to a tenth.", at_least(0))
+    stop_patience: int = setting(5, "Epochs without gain in validation loss before training stops.", at_least(0))
+    strategy: str = setting("auto", "One device, or a replica on each; auto: all GPUs.", one_of(STRATEGIES))
 
     def __post_init__(self):
-        check_transports(self.transports)
+        check(self)
+        photographs = self.experiment.photographs is not None
+        classified = self.experiment.labels is not None or self.experiment.test_dir is not None
+        refuse(
+            {
+                "frozen_statistics keeps those of init_from, received none": (
+                    self.frozen_statistics and self.init_from is None
+                ),
+                "labels and test_dir go with photographs, received none": classified and not photographs,
+                "craft=online takes crops of photographs, received none": self.craft == "online" and not photographs,
+                f"crops={self.crops} goes with craft=online, received craft=stored": (
+                    self.crops != "plain" and self.craft == "stored"
+                ),
+            }
+        )
 
     @property
     def denoiser_options(self) -> dict[str, Any]:
@@ -93,12 +122,14 @@ class TrainConfig:
 
     def to_json(self) -> dict:
         """JSON types only; `from_json` reads it back."""
-        plain = dataclasses.asdict(self)
-        return {**replaced(plain, tuple, list), "experiment": replaced(plain["experiment"], tuple, list)}
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_json(cls, value: dict) -> TrainConfig:
-        """Inverse of `to_json`; a guidance's old name becomes today's."""
-        experiment = ExperimentConfig(**replaced(value["experiment"], list, tuple))
-        config = cls(**{**replaced(value, list, tuple), "experiment": experiment})
+    def from_json(cls, value: Any) -> TrainConfig:
+        """Inverse of `to_json`, of a `config.json` too; a guidance's old name becomes today's.
+
+        Raises:
+          HgdError: `value` is no JSON object of these fields, or one is not as expected.
+        """
+        config = read(cls, value, BESIDE)
         return dataclasses.replace(config, guidance=OLD_NAMES.get(config.guidance, config.guidance))

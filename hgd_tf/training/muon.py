@@ -73,3 +73,6 @@ def orthogonalized(matrix: tf.Tensor) -> tf.Tensor:
         if iteration + 1 < ITERATIONS:
             gram = tf.matmul(polynomial, tf.matmul(gram, polynomial))
     return tf.matmul(matrix, product)
+
+
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": Muon}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Union
 
 from hgd_tf.crafting.plan import thread_count
-from hgd_tf.errors import RunError
+from hgd_tf.description import read_json
+from hgd_tf.errors import HgdError, RunError
 from hgd_tf.files import write_json
 from hgd_tf.training.config import TrainConfig
 from hgd_tf.versions import package_versions
@@ -88,20 +89,27 @@ def read_config(path: Union[str, Path]) -> TrainConfig:
     """The configuration of the run in the folder.
 
     Raises:
-      RunError: there is none.
+      RunError: there is none, or it is malformed.
     """
     path = Path(path)
     if not path.is_dir():
         raise RunError(f"no such directory: {path} (expected the folder of a training run)")
+    if not (path / CONFIG_FILE).is_file():
+        raise RunError(f"{path} is no run directory: {CONFIG_FILE} is missing")
+    return read_description(path / CONFIG_FILE)
+
+
+def read_description(path: Union[str, Path]) -> TrainConfig:
+    """The configuration in a file such as a run's `config.json`.
+
+    Raises:
+      RunError: there is none, or it is malformed.
+    """
+    content = read_json(path, "a training run")
     try:
-        value = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
-        value.pop("versions")
-        value.pop("threads", None)  # earlier runs do not say it
-        return TrainConfig.from_json(value)
-    except FileNotFoundError:
-        raise RunError(f"{path} is no run directory: {CONFIG_FILE} is missing") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path / CONFIG_FILE} is damaged or of another version of this program: {error}") from error
+        return TrainConfig.from_json(content)
+    except HgdError as error:
+        raise RunError(f"{path}: {error}") from error
 
 
 def _difference(found: TrainConfig, expected: TrainConfig) -> str:

@@ -26,13 +26,12 @@ from hgd_tf.strategy import make_strategy
 from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.config import TrainConfig
-from hgd_tf.training.muon import Muon
+from hgd_tf.training.muon import OPTIMIZERS
 from hgd_tf.training.online import OnlinePairs
 from hgd_tf.training.pairs import drawn_transport, seen_set, training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
 from hgd_tf.training.statistics import BatchStatistics
 
-OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": Muon}
 STATISTICS_BATCHES = 20  # with 16 images each, four times as many move the validation loss by 0.2 %
 
 

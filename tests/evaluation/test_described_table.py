@@ -230,7 +230,7 @@ MISTAKES = {
         {"experiment": {"members": "target"}},
         r"experiment: members: expected an array, each a text, received 'target'",
     ),
-    "no member": ({"experiment": {"members": []}}, r"experiment: members: expected at least one, received none"),
+    "no member": ({"experiment": {"members": []}}, r"experiment: members: expected at least one, received \[\]"),
     "size in words": (
         {"experiment": {"image_size": "160"}},
         r"image_size: expected a whole number or null, received '160'",

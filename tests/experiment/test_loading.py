@@ -118,12 +118,24 @@ def test_a_player_that_does_not_fit_the_images_is_an_error(folder):
         load(folder, networks={"IncV3": str(folder / "colour.keras")})
 
 
+def test_a_set_is_crafted_on_models_as_they_are_described(folder):
+    target, described = str(folder / "small.keras"), {"input_range": (0.0, 1.0), "outputs": "logits"}
+    roles = load_plan(CraftConfig(target, **described, members=("target",), holdout=target)).roles
+    images = load_fashion_mnist().test.images[:4]
+    as_described = load_target(target, **described)(images)["logits"]
+    np.testing.assert_allclose(roles.target(images)["logits"], as_described, rtol=1e-5)
+    assert not np.allclose(load_target(target)(images)["logits"], as_described, rtol=1e-2)
+    assert roles.target.reading == "0.0..1.0 logits" and roles.holdout is roles.target
+
+
 # --- seen and unseen classes ---
 
 
 def crafted_classes(folder, recipe: str, part: str, **changes) -> set[int]:
     target = str(folder / "small.keras")
-    config = CraftConfig(recipe, target, members=("target",), holdout="target", source=f"embedded:{part}", **changes)
+    config = CraftConfig(
+        target, members=("target",), holdout="target", recipe=recipe, source=f"embedded:{part}", **changes
+    )
     return set(load_plan(config).source.labels)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 
 import pytest
+from absl import flags
 
-from hgd_tf.errors import RunError
+from hgd_tf import config_flags
+from hgd_tf.description import settings
+from hgd_tf.errors import HgdError, RunError
 from hgd_tf.evaluation.columns import COLUMNS
 from hgd_tf.evaluation.evaluate import DefenseResult
 from hgd_tf.evaluation.report import Results
@@ -34,7 +38,6 @@ UNUSUAL = TrainConfig(
         holdout="mini_resnet",
         networks={"IncV3": "mini_vgg"},
         ens_target=None,
-        data_dir="/data",
         photographs="/photographs",
         labels="labels.csv",
         test_dir="/tests",
@@ -75,6 +78,7 @@ UNUSUAL = TrainConfig(
     stop_patience=16,
     strategy="mirrored",
 )
+ELSEWHERE = TrainConfig(ExperimentConfig(data_dir="/data"))  # which goes with no photographs
 
 
 def contents(folder):
@@ -220,25 +224,60 @@ def test_reading_says_that_there_is_no_configuration(tmp_path):
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "binary", "unknown", "missing", "other", "list"])
-def test_reading_a_damaged_configuration_is_an_error(tmp_path, damage):
+DAMAGES = {
+    "truncated": (lambda value: json.dumps(value).encode()[:-20], r" is no JSON: "),
+    "binary": (lambda value: bytes(range(256)), r" is no JSON: "),
+    "a list": (lambda value: b"[]", r": expected an object of experiment, guidance, .*, received \[\]$"),
+    "unknown": (lambda value: {**value, "momentum": 0.9}, r": expected experiment, .*, received 'momentum'$"),
+    "missing": (lambda value: {"width": 0.5}, r": expected 'experiment', received none$"),
+    "other": (lambda value: {"experiment": {"network": "x"}}, r": experiment: expected target, .*'network'$"),
+    "a text": (lambda value: {**value, "width": "1"}, r": width: expected a number, received '1'$"),
+    "targets": (
+        lambda value: {"experiment": {"target": [1]}},
+        r": experiment: target: expected a text, received \[1\]$",
+    ),
+    "a choice": (lambda value: {**value, "craft": "now"}, r": craft: expected one of stored, online, received 'now'$"),
+    "together": (lambda value: {**value, "frozen_statistics": True}, r": frozen_statistics keeps those of init_from"),
+    "a transport": (
+        lambda value: {"experiment": {"test_transports": ["jpg"]}},
+        r": experiment: test_transports: transport 'jpg': expected none, or of jpeg",
+    ),
+    "twice": (lambda value: b'{"width": 1, "width": 2}', r": expected each name once in an object, received 'width'"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_reading_a_damaged_configuration_is_an_error_that_says_what_is_expected(tmp_path, damage):
     run = open_run(tmp_path / "run", CONFIG)
     file = run / CONFIG_FILE
-    value = json.loads(file.read_text())
-    damaged = {
-        "truncated": file.read_bytes()[:-20],
-        "binary": bytes(range(256)),
-        "unknown": json.dumps({**value, "momentum": 0.9}).encode(),
-        "missing": json.dumps({k: v for k, v in value.items() if k != "experiment"}).encode(),
-        "other": json.dumps({**value, "experiment": {"network": "x"}}).encode(),
-        "list": b"[]",
-    }
-    file.write_bytes(damaged[damage])
-    with pytest.raises(RunError, match=r"config\.json is damaged or of another version"):
+    change, message = DAMAGES[damage]
+    damaged = change(json.loads(file.read_text()))
+    file.write_bytes(damaged if isinstance(damaged, bytes) else json.dumps(damaged).encode())
+    with pytest.raises(RunError, match=rf"run/config\.json{message}") as raised:
         read_config(run)
+    assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("config", [CONFIG, UNUSUAL], ids=["usual", "unusual"])
+WRONG = {"epochs": 0, "ema": 1.0, "recipe": "white_eps4", "attack_sizes": (7,), "width": math.nan, "guidance": "lgd"}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_python_files_and_flags_meet_the_same_error(tmp_path, name):
+    value = WRONG[name]
+    with pytest.raises(HgdError) as in_python:
+        dataclasses.replace(CONFIG, **{name: value})
+    with pytest.raises(HgdError) as in_a_file:
+        TrainConfig.from_json({**CONFIG.to_json(), name: value})
+    command = flags.FlagValues()
+    config_flags.define_flag(settings(TrainConfig)[name], command)
+    with pytest.raises(flags.IllegalFlagValueError) as on_the_command_line:
+        command(["train", f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"])
+    assert str(in_python.value) == str(in_a_file.value)
+    assert str(on_the_command_line.value).endswith(f": {in_python.value}")
+    assert str(in_python.value).startswith(f"{name}: expected ")
+
+
+@pytest.mark.parametrize("config", [CONFIG, UNUSUAL, ELSEWHERE], ids=["usual", "unusual", "elsewhere"])
 def test_a_configuration_survives_json(config):
     back = TrainConfig.from_json(json.loads(json.dumps(config.to_json())))
     assert back == config
@@ -261,7 +300,8 @@ def test_the_unusual_configuration_leaves_no_default():
     for field in dataclasses.fields(TrainConfig):
         assert getattr(UNUSUAL, field.name) != getattr(usual, field.name), field.name
     for field in dataclasses.fields(ExperimentConfig):
-        assert getattr(UNUSUAL.experiment, field.name) != getattr(usual.experiment, field.name), field.name
+        other = ELSEWHERE if field.name == "data_dir" else UNUSUAL
+        assert getattr(other.experiment, field.name) != getattr(usual.experiment, field.name), field.name
 
 
 def test_a_guidances_old_name_in_a_file_is_read_as_todays(recwarn):
