@@ -10,6 +10,7 @@ from hgd_tf.bundled import bundled, bundled_names
 from hgd_tf.errors import HgdError
 
 NAMES = ("--flagfile", "-flagfile")
+DEFAULTS = "--defaults"
 COMMENTS = ("#", "//")
 
 
@@ -17,11 +18,13 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     """A command's arguments with the lines of its flag files in place of every `--flagfile=FILE` and `--flagfile FILE`.
 
     FILE is a path, or where nothing is, the name of a flag file that comes with the package. One that a flag file names
-    is looked for beside that first. As everywhere, `--` ends the flags.
+    is looked for beside that first. As everywhere, `--` ends the flags. Where a line is `--defaults=FILE`, the flags of
+    that one come before all others, so that they hold where nothing else is said, in whatever order.
 
     Raises:
       HgdError: a flag file is missing, a folder or no text, or names itself in the end.
     """
+    defaults: list[str] = []
     found, rest = [], list(arguments)
     while rest and rest[0] != "--":
         argument = rest.pop(0)
@@ -29,18 +32,19 @@ def expanded(arguments: Sequence[str]) -> list[str]:
         if name not in NAMES:
             found.append(argument)
         elif equals or rest:
-            found += _lines(file if equals else rest.pop(0), ())
+            found += _lines(file if equals else rest.pop(0), (), defaults)
         else:
             raise HgdError("expected a file's name after --flagfile, received none")
-    return found + rest
+    return defaults + found + rest
 
 
-def _lines(file: str, naming: tuple[Path, ...]) -> list[str]:
+def _lines(file: str, naming: tuple[Path, ...], defaults: list[str]) -> list[str]:
     """The flags in a file.
 
     Args:
       file: as it is named; empty: none, as absl has it.
       naming: the flag files, each named by the one before it, the last of which names this one.
+      defaults: grows by the flags of files that are named as such.
     """
     if not file.strip():
         return []
@@ -51,7 +55,9 @@ def _lines(file: str, naming: tuple[Path, ...]) -> list[str]:
     for line in map(str.strip, _text(path).split("\n")):
         name, _, nested = line.partition("=")
         if name in NAMES:
-            lines += _lines(nested, (*naming, path))
+            lines += _lines(nested, (*naming, path), defaults)
+        elif name == DEFAULTS:
+            defaults += _lines(nested, (*naming, path), defaults)
         elif line and not line.startswith(COMMENTS):
             lines.append(line)
     return lines

@@ -12,6 +12,7 @@ from hgd_tf.errors import HgdError
 from hgd_tf.flag_files import expanded
 
 NAMES = bundled_names("*.flags")
+DEFAULTS = "--defaults=embedded.flags"
 
 
 @pytest.fixture
@@ -35,13 +36,61 @@ def test_every_flag_file_of_the_root_comes_with_the_package():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_flag_file_says_from_everywhere_what_absl_reads_at_the_root(name, elsewhere, monkeypatch):
+    """Where it names no defaults, in the order of absl too."""
     arguments = ["--seed=3", f"--flagfile={name}", "--width=0.25", "more"]
     from_elsewhere = expanded(arguments), expanded(["--flagfile", str(FOLDER / name), *arguments[2:]])
     monkeypatch.chdir(FOLDER)
     by_absl = flags.FlagValues().read_flags_from_files(arguments)
+    embedded = flags.FlagValues().read_flags_from_files(["--flagfile=embedded.flags"])
+    if DEFAULTS in by_absl:
+        by_absl = [*embedded, *(line for line in by_absl if line != DEFAULTS)]
     assert len(by_absl) > 5
-    assert from_elsewhere == (by_absl, by_absl[1:])
+    assert from_elsewhere == (by_absl, [line for line in by_absl if line != "--seed=3"])
     assert expanded(arguments) == by_absl
+
+
+def meaning(*names: str) -> dict[str, str]:
+    """The flags of flag files, by their names; of a flag that is said twice, the last one."""
+    lines = expanded([f"--flagfile={name}.flags" for name in names])
+    return dict(line[2:].partition("=")[::2] for line in lines)
+
+
+EMBEDDED = {
+    "width": "0.125",
+    "train_images": "2000",
+    "validation_images": "300",
+    "learning_rate": "3e-3",
+    "epochs": "5",
+    "steps_per_epoch": "180",
+    "patience": "1",
+    "stop_patience": "3",
+}
+HOW = {
+    "lgd": {"guidance": "logits"},
+    "fgd": {"guidance": "feature"},
+    "cgd": {"guidance": "label"},
+    "pixel": {"guidance": "pixel"},
+    "dae": {"guidance": "pixel", "denoiser": "dae"},
+    "distillation": {"guidance": "distillation"},
+}
+
+
+@pytest.mark.parametrize("name", HOW)
+def test_how_to_train_goes_with_what_in_either_order(name, elsewhere):
+    how = {**HOW[name], "run_dir": f"runs/{name}"}
+    assert meaning(name) == meaning("embedded", name) == meaning(name, "embedded") == {**EMBEDDED, **how}
+    for what in ("imagenet", "comparison"):
+        assert meaning(name, what) == meaning(what, name) == {**EMBEDDED, **meaning(what), **how}
+    assert meaning("paper", name) == {**EMBEDDED, **meaning("paper"), **how}
+    assert not {*EMBEDDED, "patience", "stop_patience"} - set(meaning("paper"))
+
+
+def test_defaults_come_before_all_flags_whatever_names_them(elsewhere):
+    write(elsewhere, outer="--a\n--flagfile=inner.flags\n--b\n", inner="--c\n--defaults=base.flags\n", base="--d\n")
+    assert expanded(["--e", "--flagfile=outer.flags", "--f"]) == ["--d", "--e", "--a", "--c", "--b", "--f"]
+    write(elsewhere, base="--defaults=outer.flags")
+    with pytest.raises(HgdError, match=r"itself in the end: outer\.flags → inner\.flags → base\.flags → outer\.flags$"):
+        expanded(["--flagfile=outer.flags"])
 
 
 def test_a_file_in_the_working_directory_comes_before_the_packages(elsewhere):
