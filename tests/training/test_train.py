@@ -307,9 +307,9 @@ def test_weights_of_another_network_are_refused(config, other, tmp_path, changes
     "changes, message",
     [
         ({"guidance": "label"}, r"`guidance='label'` needs the true classes: `labels`"),
-        ({"strategy": "mirrored"}, r"--craft=online trains on one device: --strategy=one_device"),
-        ({"craft": "stored", "batch_size": 103}, r"--batch_size=103 is more than the 102 pairs there are"),
-        ({"craft": "stored", "train_images": 3, "batch_size": 19}, r"--batch_size=19 is more than the 18 pairs"),
+        ({"strategy": "mirrored"}, r"`craft='online'` trains on one device: expected `strategy='one_device'`"),
+        ({"craft": "stored", "batch_size": 103}, r"`batch_size=103` is more than the 102 pairs there are"),
+        ({"craft": "stored", "train_images": 3, "batch_size": 19}, r"`batch_size=19` is more than the 18 pairs"),
         ({"init_from": "absent"}, r"absent holds no defense"),
     ],
     ids=str,
