@@ -142,7 +142,7 @@ def test_the_saved_denoiser_needs_no_strategy(folder):
 
 @slow
 def test_a_batch_that_cannot_be_shared_out_evenly_is_an_error(outcome):
-    assert outcome["odd batch, mirrored"] == "--batch_size=13 must be a multiple of the 2 devices that share a batch"
+    assert outcome["odd batch, mirrored"] == "`batch_size=13` must be a multiple of the 2 devices that share a batch"
     assert outcome["odd batch, auto"] == "OneDeviceStrategy"
 
 

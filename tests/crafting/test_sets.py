@@ -288,15 +288,18 @@ def test_removed_file_is_made_again(crafted, roles, clean, file):
 # --- crafting that fails ---
 
 
-def test_a_crafters_sets_share_what_was_compiled_and_it_goes_with_the_crafter(roles, clean, tmp_path):
-    crafter = SetCrafter(roles, tmp_path)
-    for recipe in (BLACK_EPS4, BLACK_EPS16):
-        crafter.attacked_set(recipe, clean)
-    assert crafter._attack_on.cache_info().currsize == 1  # both attacks of both sets are on the hold-out
-    cache = weakref.ref(crafter._attack_on)
-    del crafter
+def test_a_crafters_sets_share_what_was_compiled_which_goes_with_the_crafter(roles, clean, tmp_path):
+    def crafted_attack():
+        crafter = SetCrafter(roles, tmp_path)
+        for recipe in (BLACK_EPS4, BLACK_EPS16):
+            crafter.attacked_set(recipe, clean)
+        attack = crafter._attack_on((roles.holdout,), tf.distribute.get_strategy())
+        return weakref.ref(attack), crafter._attack_on.cache_info().currsize
+
+    attack, compiled = crafted_attack()
     gc.collect()
-    assert cache() is None
+    assert compiled == 1  # both attacks of both sets are on the hold-out
+    assert attack() is None
 
 
 def test_no_shard_is_left_when_crafting_fails_in_the_middle(roles, clean, tmp_path, monkeypatch):
