@@ -22,7 +22,7 @@ Attacked images are kept in --sets_dir for other runs on the same networks and i
 
 Several targets: --targets=A,B trains a denoiser for each, one after the other, in --run_dir/NAME; the same command
 again goes on with the first that is not finished. --run_dir/models.json then describes their ensemble, which
-python -m hgd_tf.defend --models= runs. nips.flags does so on the competition's attacks (--recipe=appendix_d), whose
+python -m hgd_tf.defend --defense= runs. nips.flags does so on the competition's attacks (--recipe=appendix_d), whose
 networks --networks names.
 
 Where it is used: --attack_sizes attacks images at several sides through each network's own resize, and --transports
