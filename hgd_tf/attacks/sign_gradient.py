@@ -199,11 +199,8 @@ class SignGradientAttack(tf.Module):
 
     def _mean_outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = [model(images) for model in self.models]
-        return {
-            key: tf.add_n(values) / len(values)
-            for key in ("logits", "aux_logits")
-            if (values := [output[key] for output in outputs if key in output])
-        }
+        found = {key: [output[key] for output in outputs if key in output] for key in ("logits", "aux_logits")}
+        return {key: tf.add_n(values) / len(values) for key, values in found.items() if values}
 
     def _followed_labels(self, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         probabilities = tf.add_n([tf.nn.softmax(model(images)["logits"]) for model in self.models])
