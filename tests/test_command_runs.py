@@ -22,9 +22,11 @@ from warm_commands import Outcome, run_warm
 LIMIT = 400  # seconds that a process may take on a busy machine
 # `python -m hgd_tf.train`, but for one convolution a block instead of two or three: compiled in a third of the time.
 TRAIN = """
-import functools, sys
+import functools
 
-sys.argv[0] = "-m"  # as while `python -m` looks for the module
+from hgd_tf.foundation.quiet import mute_tensorflow
+
+mute_tensorflow()  # as `python -m` does it
 from hgd_tf import cli
 from hgd_tf.denoisers import DENOISERS, dunet
 from hgd_tf.denoisers.networks import FEEDBACK, FEEDFORWARD

@@ -104,7 +104,7 @@ MISTAKES = {
     "labels of no photographs": Mistake(
         "train", [*SMALL, "--labels=labels.csv"], r"--labels and --test_dir go with --photographs, received none"
     ),
-    "tests of no photographs": Mistake("train", [*SMALL, "--test_dir=classes"], r"test_dir go with photographs"),
+    "tests of no photographs": Mistake("train", [*SMALL, "--test_dir=classes"], r"--test_dir go with --photographs"),
     "online without photographs": Mistake(
         "train", [*SMALL, "--craft=online"], r"--craft=online takes crops of --photographs, received none"
     ),

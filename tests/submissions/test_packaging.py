@@ -161,7 +161,7 @@ def test_a_broken_off_packing_leaves_what_was_there(ensemble, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     (tmp_path / "submission.zip").write_text("the one before")
-    monkeypatch.setattr(packaging, "export", interrupt)
+    monkeypatch.setattr(packaging, "export_defense", interrupt)
     with pytest.raises(KeyboardInterrupt):
         package(ensemble, tmp_path / "submission.zip", "a test")
     assert [path.name for path in tmp_path.iterdir()] == ["submission.zip"]
