@@ -36,7 +36,7 @@ pairs = np.concatenate([images, images]), np.concatenate([labels, labels])
 denoiser = hgd_tf.dunet(width=1 / 32, channels=1, zero_head=True)  # or a model of hgd_tf.keras
 model = hgd_tf.GuidedDenoiser(denoiser, target, "logits")  # or "feature+logits", or a Guidance of one's own
 model.compile(hgd_tf.keras.optimizers.Adam(0.003))
-model.fit(attacked, pairs, batch_size=50, epochs=6, verbose=0)
+model.fit(attacked, pairs, batch_size=50, epochs=8, verbose=0)
 
 images, labels = data.test.head(250)
 undefended, defended = hgd_tf.Defense(None, target), hgd_tf.Defense(denoiser, target)

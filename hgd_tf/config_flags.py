@@ -15,17 +15,14 @@ from hgd_tf.foundation.description import Setting, in_words, settings
 
 
 class _SettingParser(flags.ArgumentParser):
-    """Reads a text as a value of a field, and checks it as the field does.
-
-    An empty text is `null` where that is not the default, or the field is a number.
-    """
+    """Reads a text as a value of a field, and checks it as the field does; an empty one is `null` where that may be."""
 
     def __init__(self, setting: Setting):
         super().__init__()
         self._setting = setting
         choices = typing.get_args(setting.kind) if typing.get_origin(setting.kind) is Union else (setting.kind,)
         self._kind = choices[0]
-        self._nullable = len(choices) > 1 and (setting.default is not None or self._kind is not str)
+        self._nullable = len(choices) > 1
         words = {str: "", tuple: "comma separated", dict: "comma separated"}
         kind = words.get(typing.get_origin(self._kind) or self._kind, in_words(self._kind))
         self.syntactic_help = ", ".join(filter(None, (kind, setting.rule.words)))

@@ -23,6 +23,7 @@ missing shards, and the result is the same, byte for byte. Files that are no ima
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def craft(recipe: str, folder: Path) -> None:
     config = config_from_flags(recipe)
     craft_shards = None
     if _RUNNER.value == "beam":
+        logging.getLogger().setLevel(logging.ERROR)  # before the import, which warns of what is not installed
         from hgd_tf.crafting.beam import on_beam
 
         craft_shards = on_beam(config, _BEAM_OPTIONS.value)

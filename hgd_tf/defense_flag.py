@@ -8,6 +8,7 @@ from typing import Optional
 from absl import flags
 
 NAME, WHAT = "defense", "A training run's folder, a defense that comes with the package, or the JSON file of a line-up."
+ONE = f"expected one defense, as --{NAME}"
 
 flags.disclaim_key_flags()  # what is defined here is in the --help of the command that asks for it
 
@@ -18,8 +19,11 @@ class _OldName(flags.Flag):
     def parse(self, argument: str) -> None:
         print(f"--{self.name} is --{NAME} now", file=sys.stderr)
         super().parse(argument)
-        flags.FLAGS[NAME].parse(argument)
-        flags.FLAGS[NAME].using_default_value = False
+        defense = flags.FLAGS[NAME]
+        if not defense.using_default_value and defense.value != argument:
+            raise flags.IllegalFlagValueError(f"{ONE}, received {defense.value} and {argument}")
+        defense.parse(argument)
+        defense.using_default_value = False
 
 
 def define_defense(*old_names: str, default: Optional[str] = None, required: bool = False) -> flags.FlagHolder:
@@ -29,4 +33,11 @@ def define_defense(*old_names: str, default: Optional[str] = None, required: boo
         flags.DEFINE_flag(old, module_name=__name__)
     for shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
         flags.declare_key_flag(shared)
-    return flags.DEFINE_string(NAME, default, WHAT, required=required)
+    holder = flags.DEFINE_string(NAME, default, WHAT, required=required)
+    if old_names:
+        flags.register_multi_flags_validator(
+            [NAME, *old_names],
+            lambda values: all(values[name] in (None, values[NAME]) for name in old_names),
+            ONE,
+        )
+    return holder

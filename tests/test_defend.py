@@ -157,6 +157,12 @@ def test_the_flags_of_before_work_and_say_what_they_are_now(workplace, tmp_path,
     assert "--defense" in shown and f"--{old}" not in shown
 
 
+def test_two_defenses_are_refused(workplace, tmp_path):
+    for flags in (["--models=models.json", "--run_dir=defense"], ["--defense=defense", "--models=models.json"]):
+        done = defend(workplace, "--input_dir=images", f"--output_file={tmp_path / 'out.csv'}", *flags)
+        assert done.status == 1 and "expected one defense, as --defense" in done.stderr
+
+
 def test_missing_weights_are_named_before_a_row_is_written(workplace, tmp_path):
     output = tmp_path / "out.csv"
     done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--defense=absent.json")

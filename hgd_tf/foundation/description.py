@@ -60,6 +60,8 @@ class Setting(NamedTuple):
     def check(self, value: Any) -> None:
         """Raises `HgdError` where a value is not as expected."""
         shown = list(value) if isinstance(value, tuple) else value  # as JSON and the command line have it
+        if isinstance(value, list):
+            raise HgdError(f"{self.name}: expected a tuple, received the list {value!r}")
         if not _is_of(value, self.kind):
             raise HgdError(f"{self.name}: expected {in_words(self.kind)}, received {shown!r}")
         try:

@@ -12,6 +12,7 @@ from hgd_tf.attacks import TRAINING_RECIPES, check_players
 from hgd_tf.defenses.line_up import title
 from hgd_tf.errors import CheckpointError
 from hgd_tf.files import write_json
+from hgd_tf.foundation.description import refuse
 from hgd_tf.foundation.stack import keras
 from hgd_tf.study.table_of_runs import evaluate_run
 from hgd_tf.targets.published import find_published, missing_message
@@ -59,6 +60,10 @@ def train_each(
         before the first run begins.
     """
     run_dir = Path(run_dir)
+    own = {"checkpoint": config.experiment.checkpoint, "feature_layer": config.experiment.feature_layer}
+    refuse(
+        {f"`{name}` is of one target, received {value} for several": value is not None for name, value in own.items()}
+    )
     runs = {name: _of_target(config, name) for name in targets}
     check_players(TRAINING_RECIPES[config.recipe], config.experiment.networks)
     for name, its_config in runs.items():

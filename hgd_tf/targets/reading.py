@@ -95,4 +95,5 @@ def why(error: BaseException) -> str:
     if unknown or nameless:
         name = next(filter(None, unknown.groups()), "") if unknown else nameless[0]
         return f"it needs code of yours ({name}): `custom_objects=MODULE`, which defines it by that name"
-    return text.rpartition("Exception encountered: ")[2].strip().partition("\n")[0] or type(error).__name__
+    text = text.rpartition("Exception encountered: ")[2].strip().partition("\n")[0]
+    return text.replace("`", "'") or type(error).__name__  # in backquotes are arguments of ours

@@ -196,7 +196,9 @@ def test_the_mixes_that_transfer_are_the_members_mix_with_other_iterated_attacks
     plain = bind(MEMBERS_MIX, PAPER)
     for mix in TRANSFER_MIXES:
         method = names[mix.name]
-        for attack, other in zip(plain, bind(mix, PAPER), strict=True):
+        others = bind(mix, PAPER)
+        assert len(others) == len(plain)
+        for attack, other in zip(plain, others):
             assert other.models == attack.models
             assert other.name == attack.name.replace("ifgsm4", method)
             assert [schedule.steps for schedule in other.method] == [schedule.steps for schedule in attack.method]

@@ -18,7 +18,7 @@ from hgd_tf.data import load_fashion_mnist
 from hgd_tf.data.images import write_image
 from hgd_tf.defenses import load_defense
 from hgd_tf.defenses.line_up import read_line_up
-from hgd_tf.errors import CheckpointError, RunError, TargetError
+from hgd_tf.errors import CheckpointError, HgdError, RunError, TargetError
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.files import write_json
 from hgd_tf.study import several
@@ -202,6 +202,12 @@ def test_the_weights_of_the_last_target_are_looked_for_first(config, tmp_path, m
     with pytest.raises(CheckpointError, match=r"resnet152: no weights\. Expected resnet152-b121ed2d\.pth"):
         train_each(config, ("mini_vgg", "resnet152"), tmp_path / "runs", tmp_path / "sets")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_of_one_target_is_refused(config, tmp_path):
+    experiment = dataclasses.replace(config.experiment, checkpoint="weights.h5")
+    with pytest.raises(HgdError, match=r"^`checkpoint` is of one target, received weights\.h5 for several$"):
+        train_each(dataclasses.replace(config, experiment=experiment), ["mini_vgg"], tmp_path, tmp_path / "sets")
 
 
 def test_a_run_of_another_configuration_is_noticed_first(config, tmp_path):
