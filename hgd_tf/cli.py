@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import sys
@@ -15,6 +16,7 @@ from absl import logging as absl_logging
 from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE, set_checkpoint_directory
 from hgd_tf.errors import HgdError
 from hgd_tf.flag_files import expanded
+from hgd_tf.foundation.old_names import NEW_NAMES, with_new_names
 
 _CHECKPOINT_DIR = flags.DEFINE_string(
     "checkpoint_dir",
@@ -67,9 +69,23 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS([argv[0], *expanded(argv[1:])])
+        return flags.FLAGS([argv[0], *_with_new_names(expanded(argv[1:]))])
     except (flags.Error, HgdError, OSError) as error:
         sys.exit(_fail(str(error)))
+
+
+def _with_new_names(arguments: Sequence[str]) -> list[str]:
+    """The arguments with flags' names of today."""
+    given, others, rest = [], [], list(arguments)
+    while rest and rest[0] != "--":
+        argument = rest.pop(0)
+        flag = re.fullmatch(r"--?(\w+)(?:=(.*))?", argument, re.DOTALL)
+        if flag and flag[1] in {*NEW_NAMES, *NEW_NAMES.values()} and (flag[2] is not None or rest):
+            given.append((flag[1], rest.pop(0) if flag[2] is None else flag[2]))
+        else:
+            others.append(argument)
+    renamed = with_new_names(given, set(flags.FLAGS), "--", functools.partial(print, file=sys.stderr))
+    return [*(f"--{name}={value}" for name, value in renamed), *others, *rest]
 
 
 def _with_flags(message: str) -> str:

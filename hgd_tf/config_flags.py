@@ -6,7 +6,7 @@ import dataclasses
 import re
 import typing
 from collections.abc import Collection
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from absl import flags
 
@@ -74,6 +74,14 @@ def with_flags(description: Any, **changes: Any) -> Any:
     given = {name: flags.FLAGS[name] for name in settings(type(description)) if name in flags.FLAGS}
     said = {name: flag.value for name, flag in given.items() if not flag.using_default_value}
     return dataclasses.replace(description, **{**said, **changes})
+
+
+def define_defense(default: Optional[str] = None, required: bool = False) -> flags.FlagHolder:
+    """The flag that says what classifies, whose value `load_defense` takes, and those of what it loads."""
+    for shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
+        flags.declare_key_flag(shared)
+    meaning = "A training run's folder, a defense that comes with the package, or the JSON file of a line-up."
+    return flags.DEFINE_string("defense", default, meaning, required=required)
 
 
 def _words(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Crafts sets of attacked images, on one machine or on many.
 
     python -m hgd_tf.craft --recipe=white_eps4,black_eps4 --output_dir=runs/crafted
-    python -m hgd_tf.craft --flagfile=lite.flags --recipe=train_set --source=DIR --output_dir=runs/crafted
+    python -m hgd_tf.craft --flagfile=lite.flags --recipe=train_set --images=DIR --output_dir=runs/crafted
     python -m hgd_tf.craft --verify --output_dir=runs/crafted/train_set
     python -m hgd_tf.craft --write_attack_dirs
 
@@ -11,7 +11,7 @@ training (seen_classes_…, unseen_classes_…; Table 4), with clean and noisy i
 (appendix_d, with epsilon 16, and appendix_d_every_epsilon, 1 to 16). mini.flags, lite.flags and slim.flags say who
 plays the paper's networks.
 
-Images (--source) are a folder, with a folder a class in it, or with --labels=TABLE.csv (columns file and label, or the
+Images (--images) are a folder, with a folder a class in it, or with --labels=TABLE.csv (columns file and label, or the
 NIPS 2017 competition's), or of unknown classes; a table alone; samples, the package's photographs, or sample:NAME, one
 of them; embedded:train, embedded:validation, embedded:test; or tfds:NAME:SPLIT, which the extra `tfds` reads. Class
 folders are named by numbers (0-based) or by ImageNet's WordNet identifiers; others are read by position, which is said.

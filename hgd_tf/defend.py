@@ -1,7 +1,7 @@
 """Denoises one image and says what the classifier makes of it before and after; or classifies a folder of images.
 
-    python -m hgd_tf.defend --image=photo.png --output=denoised.png
-    python -m hgd_tf.defend --input_dir=images --output_file=classes.csv --defense=submission/models.json
+    python -m hgd_tf.defend --images=photo.png --output=denoised.png
+    python -m hgd_tf.defend --images=DIR --output_file=classes.csv --defense=submission/models.json
 
 Any image that Pillow reads, or sample:NAME, a photograph of the package (a wrong NAME lists them); it is converted to
 the classifier's channels and size. --defense is a run's folder, a defense that comes with the package, or a file that
@@ -15,13 +15,15 @@ before --time_limit: where it would not suffice, costly parts of the ensemble ar
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from absl import flags
 
 from hgd_tf import cli
 from hgd_tf.competition import runner
-from hgd_tf.defense_flag import define_defense
+from hgd_tf.config_flags import define_defense
+from hgd_tf.data.sample_images import images_path
 from hgd_tf.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -29,43 +31,34 @@ if TYPE_CHECKING:
 
 # What needs TensorFlow is imported where it is used: mistakes are told at once, and start-up counts towards the limit.
 
-_DEFENSE = define_defense("models", "run_dir", default="runs/lgd")
-_IMAGE = flags.DEFINE_string("image", None, "The image.")
+_DEFENSE = define_defense(default="runs/lgd")
+_IMAGES = flags.DEFINE_string("images", None, "An image, or a folder of images to classify.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Where the denoised image goes; its ending says the format.")
-_INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of images to classify.")
-_OUTPUT_FILE = flags.DEFINE_string("output_file", None, "CSV file that receives their classes.")
+_OUTPUT_FILE = flags.DEFINE_string("output_file", None, "CSV file that receives the classes of a folder's images.")
 _TIME_LIMIT = flags.DEFINE_float("time_limit", runner.TIME_LIMIT, "Seconds for a folder, start-up included.", 0.0)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", runner.BATCH_SIZE, "Images of a folder computed at a time.", 1)
 
-flags.mark_flags_as_mutual_exclusive(["image", "input_dir"], required=True)
-
-
-def _go_together(first: str, second: str, message: str) -> None:
-    """Rejects the first flag without the second one."""
-    flags.register_multi_flags_validator(
-        [first, second], lambda values: values[first] is None or values[second] is not None, message
-    )
-
-
-_go_together("input_dir", "output_file", "expected --output_file=FILE.csv, which receives the classes of --input_dir")
-_go_together("output_file", "input_dir", "--output_file goes with --input_dir; for an image, there is --output")
-_go_together("output", "image", "--output goes with --image; for a folder, there is --output_file")
+flags.mark_flags_as_mutual_exclusive(["output", "output_file"])
+flags.register_validator("images", bool, "expected an image or a folder of images")
 
 
 def main(_) -> None:
     started = time.monotonic()
-    if _IMAGE.value:
-        _defend_image(_IMAGE.value, _DEFENSE.value, _OUTPUT.value)
-    elif _INPUT_DIR.value and _OUTPUT_FILE.value:
-        try:
-            _defend_folder(_INPUT_DIR.value, _OUTPUT_FILE.value, _DEFENSE.value, started)
-        except runner.RunnerError as error:
-            raise DataError(str(error)) from error
+    images, output_file = images_path(_IMAGES.value), _OUTPUT_FILE.value
+    if images.exists() and images.is_dir() != bool(output_file):
+        kind = "folder" if images.is_dir() else "file"
+        raise DataError(f"--output_file=FILE.csv is for the classes of a folder's images, received the {kind} {images}")
+    if not output_file:
+        _defend_image(images, _DEFENSE.value, _OUTPUT.value)
+        return
+    try:
+        _defend_folder(images, output_file, _DEFENSE.value, started)
+    except runner.RunnerError as error:
+        raise DataError(str(error)) from error
 
 
-def _defend_image(image: str, source: str, output: Optional[str]) -> None:
+def _defend_image(path: Path, source: str, output: Optional[str]) -> None:
     from hgd_tf.data.images import read_image, write_image
-    from hgd_tf.data.sample_images import image_path
     from hgd_tf.defenses import load_defense
     from hgd_tf.defenses.ensemble import Ensemble, Flow
     from hgd_tf.targets import class_name
@@ -75,7 +68,6 @@ def _defend_image(image: str, source: str, output: Optional[str]) -> None:
         index = int(outputs["classes"][0])
         return f"{class_name(names[0], index)}, {100 * float(outputs['probabilities'][0, index]):.1f} %"
 
-    path = image_path(image)
     defense = load_defense(source)
     first, *others = defense.flows
     if output and others:
@@ -90,13 +82,11 @@ def _defend_image(image: str, source: str, output: Optional[str]) -> None:
         print(f"denoised image: {output}")
 
 
-def _defend_folder(input_dir: str, output_file: str, source: str, started: float) -> None:
+def _defend_folder(images: Path, output_file: str, source: str, started: float) -> None:
     from tqdm import tqdm
 
-    from hgd_tf.data.sample_images import folder_path
     from hgd_tf.defenses import load_defense
 
-    images = folder_path(input_dir)
     count = len(runner.image_names(images))
     defense = load_defense(source)
     start_up = time.monotonic() - started

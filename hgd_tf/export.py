@@ -24,12 +24,12 @@ from pathlib import Path
 from absl import flags, logging
 
 from hgd_tf import cli
-from hgd_tf.defense_flag import define_defense
+from hgd_tf.config_flags import define_defense
 from hgd_tf.defenses import load_defense
 from hgd_tf.defenses.exporting import export_defense, export_path
 from hgd_tf.defenses.loading import is_line_up
 
-_DEFENSE = define_defense("models", required=True)
+_DEFENSE = define_defense(required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "runs/exports", "Folder of the exported models.")
 _NAME = flags.DEFINE_string("name", None, "Of the model; default: that of the defense's folder or file.")
 _VERSION = flags.DEFINE_integer("version", 1, "Of the model; the highest is served.", 1)

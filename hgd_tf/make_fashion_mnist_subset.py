@@ -1,6 +1,6 @@
 """Writes the embedded subset of Fashion-MNIST from the published files.
 
-    python -m hgd_tf.make_fashion_mnist_subset --data_dir=/usr/share/datasets/fashion-mnist
+    python -m hgd_tf.make_fashion_mnist_subset --images=/usr/share/datasets/fashion-mnist
 
 The folder is where Debian's package dataset-fashion-mnist puts them. Of each part the same number of every class is
 drawn, in random order, from a fixed seed: 8,000 training, 1,000 validation and 2,000 test images.
@@ -18,8 +18,7 @@ from hgd_tf.files import replacing
 SEED = 20171204
 COUNTS = {"train": 8_000, "validation": 1_000, "test": 2_000}
 
-FLAGS = flags.FLAGS
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the four published files.", required=True)
+_IMAGES = flags.DEFINE_string("images", None, "Folder of the four published files.", required=True)
 _OUTPUT = flags.DEFINE_string("output", str(SUBSET_FILE), "File to write.")
 
 
@@ -43,7 +42,7 @@ def make_subset(data_dir: str) -> dict[str, np.ndarray]:
 
 
 def main(_) -> None:
-    arrays = make_subset(_DATA_DIR.value)
+    arrays = make_subset(_IMAGES.value)
     with replacing(_OUTPUT.value) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
     print(f"wrote {_OUTPUT.value}")

@@ -13,17 +13,17 @@ from __future__ import annotations
 from absl import flags, logging
 
 from hgd_tf import cli
-from hgd_tf.defense_flag import define_defense
+from hgd_tf.config_flags import define_defense
 from hgd_tf.defenses import load_defense
 from hgd_tf.errors import DataError
 from hgd_tf.submissions.packaging import Package, package
 from hgd_tf.submissions.validation import BATCH_IMAGES, TIME_LIMIT, Check, validate
 
-_DEFENSE = define_defense("models")
+_DEFENSE = define_defense()
 _OUTPUT_FILE = flags.DEFINE_string("output_file", "runs/submission.zip", "The archive.")
 _VALIDATE = flags.DEFINE_bool("validate", False, "Check the archive when it is packed.")
 _VALIDATE_FILE = flags.DEFINE_string("validate_file", None, "Archive or directory to check, instead of packing one.")
-_IMAGES = flags.DEFINE_integer("images", BATCH_IMAGES, "Images of noise that a check runs the submission on.", 1)
+_COUNT = flags.DEFINE_integer("count", BATCH_IMAGES, "Images of noise that a check runs the submission on.", 1)
 _TIME_LIMIT = flags.DEFINE_float("time_limit", TIME_LIMIT, "Seconds that a checked submission may run.", 1.0)
 
 flags.mark_flags_as_mutual_exclusive(["defense", "validate_file"], required=True)
@@ -42,7 +42,7 @@ def _print_check(check: Check) -> None:
 
 
 def _validate(path: str) -> None:
-    checks = validate(path, images=_IMAGES.value, time_limit=_TIME_LIMIT.value, on_check=_print_check)
+    checks = validate(path, images=_COUNT.value, time_limit=_TIME_LIMIT.value, on_check=_print_check)
     failed = [check.name for check in checks if not check.passed]
     if failed:
         raise DataError(f"{path} is no valid submission: {', '.join(failed)}")

@@ -1,13 +1,13 @@
 """Scores attacks against defences on this machine, by the rules of the NIPS 2017 competition, without Docker.
 
-    python -m hgd_tf.tournament --attacks_dir=attacks --defenses_dir=DIR --images_dir=DIR --table=dev_dataset.csv
+    python -m hgd_tf.tournament --attacks_dir=attacks --defenses_dir=DIR --images=DIR --table=dev_dataset.csv
 
 Attacks and defences are directories as the competition has them: metadata.json (type, container, container_gpu,
 entry_point) and a program, which runs in its own directory: an attack as ENTRY_POINT INPUT_DIR OUTPUT_DIR MAX_EPSILON,
 a defence as ENTRY_POINT INPUT_DIR OUTPUT_FILE. There is no sandbox: run programs that you trust. Those that ask for
 $PYTHON get this one, unless it is set.
 
-Every attack gets the images of --images_dir that --table has (columns ImageId, TrueLabel and TargetClass, labels in
+Every attack gets the images of --images that --table has (columns ImageId, TrueLabel and TargetClass, labels in
 1..1000), in batches; what it writes is clipped to --epsilon around them, of several radii to the one that is drawn for
 the batch. Every defence then classifies what every attack wrote. A program is killed --time_limit seconds after its
 start, and what it has written by then is scored. What crashes, times out, writes what is refused, or changes files that
@@ -39,7 +39,7 @@ DEFAULTS = TournamentConfig._field_defaults
 flags.declare_key_flag("checkpoint_dir")
 flags.DEFINE_list("attacks_dir", None, "Folders with a directory an attack.", required=True)
 flags.DEFINE_list("defenses_dir", None, "Folders with a directory a defence.", required=True)
-flags.DEFINE_string("images_dir", None, "Folder of PNG files, each named by its ImageId.", required=True)
+flags.DEFINE_string("images", None, "Folder of PNG files, each named by its ImageId.", required=True)
 flags.DEFINE_string("table", None, "The images' labels: a table as the competition's.", required=True)
 flags.DEFINE_string("output_dir", "runs/tournament", "Folder of results.")
 flags.DEFINE_list(
@@ -62,7 +62,7 @@ flags.register_validator(
     lambda words: words and all(word.isdecimal() and 1 <= int(word) <= 255 for word in words),
     "expected whole numbers of 1 to 255, such as 16 or 4,8,12,16",
 )
-flags.register_validator("images_dir", os.path.isdir, "expected a folder that exists")
+flags.register_validator("images", os.path.isdir, "expected a folder that exists")
 flags.register_validator("table", lambda table: Path(table).is_file(), "expected a file that exists")
 
 

@@ -31,7 +31,7 @@ saves a share of them as JPEG or WebP, resizes, crops or shifts them before the 
 
 New classes: --class_split trains on three quarters of the classes, and validates and tests on the others (Table 4).
 
-A classifier of your own: --target=my_classifier.keras --feature_layer=NAME --input_range=0,1 --data_dir=images
+A classifier of your own: --target=my_classifier.keras --feature_layer=NAME --input_range=0,1 --images=DIR
 with --members and --holdout, which name other networks or Keras models of the same classes and input range. Whether
 it gives logits or probabilities is seen in its answers, or --outputs says so. Layers of your own: --custom_objects
 names the Python module that defines them. Code inside a file, as in Lambda layers, is run with --nosafe_mode alone.
@@ -39,14 +39,11 @@ names the Python module that defines them. Code inside a file, as in Lambda laye
 
 from __future__ import annotations
 
-import dataclasses
-
 from absl import flags
 
 from hgd_tf import cli
 from hgd_tf.config_flags import define_flags, with_flags
 from hgd_tf.experiment import ExperimentConfig
-from hgd_tf.guidance.guidances import current_name
 from hgd_tf.study import train_and_test, train_each
 from hgd_tf.targets import TARGETS
 from hgd_tf.training import TrainConfig
@@ -82,8 +79,7 @@ flags.register_multi_flags_validator(
 def config_from_flags() -> TrainConfig:
     """The run that the command line describes."""
     base = read_description(_CONFIG.value) if _CONFIG.value else TrainConfig(ExperimentConfig())
-    config = with_flags(base, experiment=with_flags(base.experiment))
-    return dataclasses.replace(config, guidance=current_name(config.guidance))
+    return with_flags(base, experiment=with_flags(base.experiment))
 
 
 def main(_) -> None:

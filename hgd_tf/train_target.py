@@ -1,6 +1,6 @@
 """Trains one of the small targets on Fashion-MNIST.
 
-    python -m hgd_tf.train_target mini_inception --data_dir=/usr/share/datasets/fashion-mnist
+    python -m hgd_tf.train_target mini_inception --images=/usr/share/datasets/fashion-mnist
 
 The weights of the five that ship with the package were made so, from all 60,000 training images, with the default
 seed. The folder holds the four published files; the default is the embedded subset, which is too small to reach the
@@ -20,7 +20,7 @@ from hgd_tf.errors import TargetError
 from hgd_tf.targets import shipped_weights, target_spec
 from hgd_tf.training.targets import train_target
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the published Fashion-MNIST files; default: the subset.")
+_IMAGES = flags.DEFINE_string("images", None, "Folder of the published Fashion-MNIST files; default: the subset.")
 _OUTPUT = flags.DEFINE_string("output", None, "Weights file to write; default: NAME.weights.h5 in this folder.")
 _EPOCHS = flags.DEFINE_integer("epochs", 8, "Passes over the images.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     accuracy = train_target(
         name,
         output=output,
-        data_dir=_DATA_DIR.value,
+        data_dir=_IMAGES.value,
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,
         learning_rate=_LEARNING_RATE.value,

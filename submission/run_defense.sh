@@ -10,4 +10,4 @@ here=$(cd "$(dirname "$0")" && pwd)
 export PYTHONDONTWRITEBYTECODE=1
 PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python3}" -m hgd_tf.defend \
     --defense="${MODELS:-$here/models.json}" \
-    --input_dir="$1" --output_file="$2"
+    --images="$1" --output_file="$2"

@@ -160,7 +160,7 @@ def test_evaluate_repeats_the_runs_own_table(story):
 
 def test_defend_says_before_and_after_and_writes_the_image(story):
     outcome = run_warm(
-        story.folder, "hgd_tf.defend", ["--defense=run", "--image=dress.png", "--output=out/denoised.png"]
+        story.folder, "hgd_tf.defend", ["--defense=run", "--images=dress.png", "--output=out/denoised.png"]
     )
     assert (outcome.status, outcome.stderr) == (0, "")
     before, after, written = outcome.stdout.splitlines()
@@ -210,7 +210,7 @@ def test_a_full_disk_under_the_run_is_one_line(tiny_disk, tmp_path, story, size)
 
 # --- craft and attack ---
 
-SMALL_CRAFT = ["--recipe=white_eps4", "--members=target", "--holdout=target", "--images=40", "--shard_size=2"]
+SMALL_CRAFT = ["--recipe=white_eps4", "--members=target", "--holdout=target", "--count=40", "--shard_size=2"]
 
 
 @pytest.mark.slow
@@ -244,10 +244,10 @@ def test_craft_stopped_by_ctrl_c_goes_on_and_says_what_its_attacks_do(tmp_path):
 def test_a_folder_of_broken_files_is_an_error_that_names_them(tmp_path):
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "words.png").write_text("these are words")
-    crafted = run_warm(tmp_path, "hgd_tf.craft", [*SMALL_CRAFT, "--source=words", "--output_dir=sets"])
+    crafted = run_warm(tmp_path, "hgd_tf.craft", [*SMALL_CRAFT, "--images=words", "--output_dir=sets"])
     assert crafted.status == 1 and "left out, no image: words" in crafted.stdout
     assert "none of its 1 files is an image" in crafted.stderr and "Traceback" not in crafted.stderr
-    arguments = ["--method=no_op", "--input_dir=words", "--output_dir=out", "--max_epsilon=4"]
+    arguments = ["--method=no_op", "--images=words", "--output_dir=out", "--max_epsilon=4"]
     attacked = run_warm(tmp_path, "hgd_tf.attack", arguments)
     assert attacked.status == 1 and "Traceback" not in attacked.stderr
     assert "skipped: words/words.png is truncated or no image" in attacked.stderr

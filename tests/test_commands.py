@@ -69,9 +69,8 @@ MISTAKES = {
     "unknown target": Mistake("train", [*SMALL, "--target=resnet999"], r"'resnet999'.*mini_inception"),
     "unknown member": Mistake("train", [*SMALL, "--members=target,vgg99"], r"'vgg99'.*mini_inception"),
     "missing run_dir": Mistake("train", [flag for flag in SMALL if "--run_dir" not in flag], r"run_dir"),
-    "missing data folder": Mistake("train", [*SMALL, "--data_dir=absent"], r"no such directory: absent"),
-    "empty data folder": Mistake("train", [*SMALL, "--data_dir=empty"], r"empty/train-images-idx3-ubyte\.gz"),
-    "truncated data": Mistake("train", [*SMALL, "--data_dir=truncated"], r"train-images.*gz is truncated"),
+    "empty folder": Mistake("train", [*SMALL, "--images=empty"], r"no images in empty"),
+    "truncated data": Mistake("train", [*SMALL, "--images=truncated"], r"train-images.*gz is truncated"),
     "bad enum": Mistake("train", [*SMALL, "--denoiser=unet"], r"denoiser.*unet.*dunet"),
     "unknown guidance": Mistake("train", [*SMALL, "--guidance=logits+lgd"], r"guidance.*pixel, .*logits\+lgd"),
     "falling range": Mistake("train", [*SMALL, "--input_range=1,0"], r"input_range.*increasing"),
@@ -96,17 +95,36 @@ MISTAKES = {
     "finished run": Mistake("train", [*SMALL, "--run_dir=finished"], r"finished holds a finished run.*--overwrite"),
     "file as run": Mistake("train", [*SMALL, "--run_dir=words.png"], r"words\.png is a file"),
     "other folder": Mistake("train", [*SMALL, "--run_dir=truncated", "--overwrite"], r"truncated is no run directory"),
-    "photographs and data": Mistake(
+    "two old names": Mistake(
         "train",
         [*SMALL, "--photographs=words", "--data_dir=classes"],
-        r"--photographs stands instead of --data_dir, .*words and classes",
+        r"one value of --images, .*words and classes",
+    ),
+    "old and new name": Mistake(
+        "train",
+        [*SMALL, "--images", "words", "--data_dir", "classes"],
+        r"one value of --images, .*words and classes",
+    ),
+    "two old names described": Mistake(
+        "train",
+        [*SMALL, "--config=ambiguous.json"],
+        r"experiment: expected one value of images, received a and b",
     ),
     "labels of no photographs": Mistake(
-        "train", [*SMALL, "--labels=labels.csv"], r"--labels and --test_dir go with --photographs, received none"
+        "train", [*SMALL, "--labels=labels.csv"], r"--labels and --test_dir go with photographs, received no --images"
     ),
-    "tests of no photographs": Mistake("train", [*SMALL, "--test_dir=classes"], r"--test_dir go with --photographs"),
+    "tests of no photographs": Mistake("train", [*SMALL, "--test_dir=classes"], r"--test_dir go with photographs"),
+    "tests of Fashion-MNIST": Mistake(
+        "train", [*SMALL, "--images=truncated", "--test_dir=classes"], r"go with photographs, .*--images=truncated"
+    ),
     "online without photographs": Mistake(
-        "train", [*SMALL, "--craft=online"], r"--craft=online takes crops of --photographs, received none"
+        "train", [*SMALL, "--craft=online"], r"--craft=online takes crops of photographs, received no --images"
+    ),
+    "online on embedded images": Mistake(
+        "train", [*SMALL, "--craft=online", "--images=embedded"], r"crops of photographs, received no --images"
+    ),
+    "online on Fashion-MNIST": Mistake(
+        "train", [*SMALL, "--craft=online", "--images=truncated"], r"crops of photographs, received --images=truncated"
     ),
     "varied crops of none": Mistake("train", [*SMALL, "--crops=varied"], r"--crops=varied goes with --craft=online"),
     "no sizes": Mistake(
@@ -124,15 +142,15 @@ MISTAKES = {
     "unknown quality": Mistake("evaluate", ["run0", "--transport=jpeg:0"], r"transport.*whole number in 1-100"),
     "the same twice": Mistake("evaluate", ["run0", "--transport=none,none"], r"transport.*each once"),
     "unknown images": Mistake(
-        "train", [*SMALL, "--photographs=embedded:all"], r"expected a folder, a table, embedded:train.*'embedded:all'"
+        "train", [*SMALL, "--images=embedded:all"], r"expected a folder, a table, embedded:train.*'embedded:all'"
     ),
     "folders of two kinds": Mistake(
         "train",
-        [*SMALL, "--photographs=kinds"],
+        [*SMALL, "--images=kinds"],
         r"kinds: expected class folders named by numbers.*kinds/3 beside kinds/cat",
     ),
-    "missing photographs": Mistake("train", [*SMALL, "--photographs=absent"], r"no such folder of images: absent"),
-    "few photographs": Mistake("train", [*SMALL, "--photographs=words"], r"at least 4 images, received 1"),
+    "missing photographs": Mistake("train", [*SMALL, "--images=absent"], r"no such folder of images: absent"),
+    "few photographs": Mistake("train", [*SMALL, "--images=words"], r"at least 4 images, received 1"),
     "no precision": Mistake("train", [*SMALL, "--precision=float16"], r"precision.*float16.*bfloat16"),
     "patches of nothing": Mistake("train", [*SMALL, "--block_size=0"], r"block_size.*0"),
     "no recipe of training": Mistake("train", [*SMALL, "--recipe=white_eps4"], r"recipe.*white_eps4.*train_mix"),
@@ -175,7 +193,7 @@ MISTAKES = {
     ),
     "unknown player": Mistake("train", [*SMALL, "--networks=IncV3=vgg99"], r"'vgg99'.*mini_inception"),
     "unknown classes split": Mistake(
-        "train", [*SMALL, "--photographs=words", "--class_split"], r"--class_split needs the true classes: --labels"
+        "train", [*SMALL, "--images=words", "--class_split"], r"--class_split needs the true classes: --labels"
     ),
     "batch too large": Mistake("train", [*SMALL, "--batch_size=101"], r"batch_size=101.*100 pairs"),
     "another width than described": Mistake(
@@ -192,22 +210,27 @@ MISTAKES = {
     "described wrongly": Mistake(
         "train", [*SMALL, "--config=wrong.json"], r"wrong\.json: experiment: seed: expected at least 0, received -1"
     ),
-    "no image": Mistake("defend", ["--defense=defense", "--image=words.png"], r"words\.png is truncated or no image"),
-    "missing image": Mistake("defend", ["--defense=defense", "--image=absent.png"], r"no such file: absent\.png"),
+    "no image": Mistake("defend", ["--defense=defense", "--images=words.png"], r"words\.png is truncated or no image"),
+    "missing image": Mistake("defend", ["--defense=defense", "--images=absent.png"], r"no such file: absent\.png"),
     "empty image": Mistake(
-        "defend", ["--defense=defense", "--image=empty.png"], r"empty\.png is truncated or no image"
+        "defend", ["--defense=defense", "--images=empty.png"], r"empty\.png is truncated or no image"
     ),
     "unknown sample": Mistake(
-        "defend", ["--defense=defense", "--image=sample:dog"], r"NAME is one of basenji, .*zebra; received 'sample:dog'"
+        "defend",
+        ["--defense=defense", "--images=sample:dog"],
+        r"NAME is one of basenji, .*zebra; received 'sample:dog'",
     ),
-    "samples as image": Mistake("defend", ["--defense=defense", "--image=samples"], r"one image, such as sample:zebra"),
-    "folder as image": Mistake("defend", ["--defense=defense", "--image=empty"], r"empty"),
+    "samples as image": Mistake(
+        "defend", ["--defense=defense", "--images=samples"], r"--output_file=FILE.*folder .*sample_images"
+    ),
+    "folder as image": Mistake("defend", ["--defense=defense", "--images=empty"], r"--output_file=FILE.*folder empty"),
+    "empty name": Mistake("defend", ["--images=", "--output_file=out.csv"], r"an image or a folder of images"),
     "no image format": Mistake(
-        "defend", ["--defense=defense", "--image=dress.png", "--output=x.doc"], r"x\.doc.*\.png"
+        "defend", ["--defense=defense", "--images=dress.png", "--output=x.doc"], r"x\.doc.*\.png"
     ),
-    "no image flag": Mistake("defend", ["--defense=defense"], r"image"),
-    "no defense": Mistake("defend", ["--defense=empty", "--image=dress.png"], r"empty holds no defense"),
-    "half a defense": Mistake("defend", ["--defense=run0", "--image=dress.png"], r"run0 holds no defense"),
+    "no image flag": Mistake("defend", ["--defense=defense"], r"--images"),
+    "no defense": Mistake("defend", ["--defense=empty", "--images=dress.png"], r"empty holds no defense"),
+    "half a defense": Mistake("defend", ["--defense=run0", "--images=dress.png"], r"run0 holds no defense"),
     "evaluate nothing": Mistake("evaluate", [], r"at least one training run, received none"),
     "evaluate no run": Mistake("evaluate", ["empty"], r"empty is no run directory"),
     "evaluate nowhere": Mistake("evaluate", ["absent"], r"no such directory: absent"),
@@ -248,23 +271,23 @@ MISTAKES = {
     "targets of what": Mistake(
         "targets", ["download", "inception_v3"], r"expected list, fetch.*'download inception_v3'"
     ),
-    "verify nothing": Mistake("targets", ["verify", "mini_vgg"], r"verify needs --data_dir"),
-    "verify on nothing": Mistake("targets", ["verify", "mini_vgg", "--data_dir=empty"], r"no images in empty"),
+    "verify nothing": Mistake("targets", ["verify", "mini_vgg"], r"verify needs --images"),
+    "verify on nothing": Mistake("targets", ["verify", "mini_vgg", "--images=empty"], r"no images in empty"),
     "verify without classes": Mistake(
-        "targets", ["verify", "mini_vgg", "--data_dir=words"], r"no labelled images in words: expected a folder a class"
+        "targets", ["verify", "mini_vgg", "--images=words"], r"no labelled images in words: expected a folder a class"
     ),
-    "verify unknown": Mistake("targets", ["verify", "resnet999", "--data_dir=classes"], r"'resnet999'"),
+    "verify unknown": Mistake("targets", ["verify", "resnet999", "--images=classes"], r"'resnet999'"),
     "verify on other classes": Mistake(
         "targets",
-        ["verify", "mini_vgg", "--data_dir=classes"],
+        ["verify", "mini_vgg", "--images=classes"],
         r"classes/12: expected a class of 0\.\.9, as the classifier has",
     ),
     "no table": Mistake(
-        "targets", ["verify", "mini_vgg", "--data_dir=classes", "--labels=absent.csv"], r"no such table.*absent\.csv"
+        "targets", ["verify", "mini_vgg", "--images=classes", "--labels=absent.csv"], r"no such table.*absent\.csv"
     ),
     "table of another encoding": Mistake(
         "targets",
-        ["verify", "mini_vgg", "--data_dir=classes", "--labels=wide.csv"],
+        ["verify", "mini_vgg", "--images=classes", "--labels=wide.csv"],
         r"wide\.csv: expected a CSV table in UTF-8, received UTF-16",
     ),
     "convert absent": Mistake(
@@ -280,13 +303,13 @@ MISTAKES = {
     "craft what": Mistake("craft", ["--output_dir=sets"], r"one of --recipe=NAME, --verify and --write_attack_dirs"),
     "craft unknown": Mistake("craft", ["--recipe=white", "--output_dir=sets"], r"recipe.*white_eps4"),
     "craft nowhere": Mistake("craft", ["--recipe=white_eps4"], r"expected --output_dir=DIR"),
-    "craft from nowhere": Mistake("craft", [*CRAFT, "--source=absent"], r"no such folder of images: absent"),
-    "craft from nothing": Mistake("craft", [*CRAFT, "--source=empty"], r"no images in empty"),
+    "craft from nowhere": Mistake("craft", [*CRAFT, "--images=absent"], r"no such folder of images: absent"),
+    "craft from nothing": Mistake("craft", [*CRAFT, "--images=empty"], r"no images in empty"),
     "craft from another part": Mistake(
-        "craft", [*CRAFT, "--source=embedded:all"], r"embedded:validation.*embedded:all"
+        "craft", [*CRAFT, "--images=embedded:all"], r"embedded:validation.*embedded:all"
     ),
-    "craft samples of other classes": Mistake("craft", [*CRAFT, "--source=samples"], r"samples: expected classes of 0"),
-    "craft other classes": Mistake("craft", [*CRAFT, "--source=classes"], r"classes/12: expected a class of 0\.\.9"),
+    "craft samples of other classes": Mistake("craft", [*CRAFT, "--images=samples"], r"samples: expected classes of 0"),
+    "craft other classes": Mistake("craft", [*CRAFT, "--images=classes"], r"classes/12: expected a class of 0\.\.9"),
     "craft without players": Mistake(
         "craft",
         ["--recipe=appendix_d", "--output_dir=sets"],
@@ -299,17 +322,17 @@ MISTAKES = {
     "verify no set": Mistake(
         "craft", ["--verify", "--output_dir=empty"], r"no complete set of attacked images in empty"
     ),
-    "attack nothing": Mistake("attack", [*ATTACK, "--input_dir=empty"], r"no \.png files in empty"),
-    "attack nowhere": Mistake("attack", [*ATTACK, "--input_dir=absent"], r"no such folder of images: absent"),
-    "attack no network": Mistake("attack", [*ATTACK, "--input_dir=empty", "--models="], r"expected --models=NAME"),
+    "attack nothing": Mistake("attack", [*ATTACK, "--images=empty"], r"no \.png files in empty"),
+    "attack nowhere": Mistake("attack", [*ATTACK, "--images=absent"], r"no such folder of images: absent"),
+    "attack no network": Mistake("attack", [*ATTACK, "--images=empty", "--models="], r"expected --models=NAME"),
     "attack without targets": Mistake(
-        "attack", [*ATTACK, "--input_dir=words", "--label=given"], r"no such file: words/target_class\.csv"
+        "attack", [*ATTACK, "--images=words", "--label=given"], r"no such file: words/target_class\.csv"
     ),
     "attack in a falling range": Mistake("attack", [*ATTACK, "--input_range=1,0"], r"input_range: expected two incr"),
     "craft in a falling range": Mistake(
         "craft", [*CRAFT, "--input_range=1,0"], r"input_range: expected two increasing"
     ),
-    "attack beyond": Mistake("attack", [*ATTACK, "--input_dir=words", "--max_epsilon=256"], r"max_epsilon.*256"),
+    "attack beyond": Mistake("attack", [*ATTACK, "--images=words", "--max_epsilon=256"], r"max_epsilon.*256"),
     "train no target": Mistake("train_target", [], r"name of one target"),
     "train unknown target": Mistake("train_target", ["resnet999"], r"'resnet999'"),
 }
@@ -345,6 +368,7 @@ def workplace(tmp_path_factory) -> Path:
     seed1["experiment"]["seed"] = 1
     open_run(folder / "seed1", TrainConfig.from_json(seed1))
     write_json(folder / "wrong.json", {"experiment": {"seed": -1}})
+    write_json(folder / "ambiguous.json", {"experiment": {"data_dir": "a", "photographs": "b"}})
     for name, fields in TABLES.items():
         write_json(folder / f"{name}.json", {**TABLE, "experiment": fields})
     save_defense(Defense(median(1), load_target("mini_vgg")), folder / "defense")
@@ -390,6 +414,7 @@ def test_a_command_spells_the_librarys_arguments_as_its_flags(message, printed, 
 def test_help_shows_the_manual_and_every_guidance(workplace):
     shown = run_warm(workplace, "hgd_tf.train", ["--helpshort"])
     assert shown.stderr == ""
+    assert "--images" in shown.stdout and "--photographs" not in shown.stdout and "--data_dir" not in shown.stdout
     assert "python -m hgd_tf.train --flagfile=lgd.flags" in shown.stdout
     assert "Stopped at any moment and started again with the same flags, a run goes on where it was." in shown.stdout
     for guidance in GUIDANCES:

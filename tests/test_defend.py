@@ -115,25 +115,25 @@ def test_the_script_says_how_it_is_used(tmp_path, arguments):
 
 def test_one_defense_classifies_a_folder_too(workplace, tmp_path):
     output = tmp_path / "out.csv"
-    done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--defense=defense", "--batch_size=3")
+    done = defend(workplace, "--images=images", f"--output_file={output}", "--defense=defense", "--batch_size=3")
     assert (done.status, done.stderr) == (0, "")
     defense = Defense(median(1), load_target("mini_vgg"))
     assert labels(output) == own_labels(defense, workplace / "images", 1)
 
 
 def test_the_packages_photographs_are_defended_by_name(workplace, tmp_path):
-    done = defend(workplace, "--image=sample:zebra", "--defense=defense")
+    done = defend(workplace, "--images=sample:zebra", "--defense=defense")
     assert (done.status, done.stderr) == (0, "")
     assert len(re.findall(r"^mini_vgg (before|after): +class \d", done.stdout, re.MULTILINE)) == 2
     output = tmp_path / "out.csv"
-    done = defend(workplace, "--input_dir=samples", f"--output_file={output}", "--defense=defense")
+    done = defend(workplace, "--images=samples", f"--output_file={output}", "--defense=defense")
     assert (done.status, done.stderr) == (0, "")
     assert list(labels(output)) == [f"{name}.png" for name in open_images("samples", 28, 1).names]
 
 
 def test_an_image_is_defended_by_a_line_up_too(workplace):
     """Before: by the same flows without denoisers."""
-    done = defend(workplace, "--image=images/0.png", "--defense=models.json")
+    done = defend(workplace, "--images=images/0.png", "--defense=models.json")
     assert (done.status, done.stderr) == (0, "")
     after = load_defense(workplace / "models.json")
     before = Ensemble([Flow([], flow.targets, flow.title, flow.weight) for flow in after.flows])
@@ -145,48 +145,69 @@ def test_an_image_is_defended_by_a_line_up_too(workplace):
         assert float(shown[2]) == pytest.approx(100 * probabilities.max(), abs=0.1)
 
 
-@pytest.mark.parametrize("old, value", [("models", "models.json"), ("run_dir", "defense")])
-def test_the_flags_of_before_work_and_say_what_they_are_now(workplace, tmp_path, old, value):
-    outputs = {}
-    for flag in (old, "defense"):
-        outputs[flag] = tmp_path / f"{flag}.csv"
-        done = defend(workplace, "--input_dir=images", f"--output_file={outputs[flag]}", f"--{flag}={value}")
-        assert (done.status, done.stderr) == (0, "" if flag == "defense" else f"--{old} is --defense now\n")
-    assert outputs[old].read_text() == outputs["defense"].read_text()
+@pytest.mark.parametrize(
+    "old, new, value",
+    [
+        ("models", "defense", "models.json"),
+        ("run_dir", "defense", "defense"),
+        ("input_dir", "images", "images"),
+        ("image", "images", "images/0.png"),
+    ],
+)
+def test_the_flags_of_before_work_and_say_what_they_are_now(workplace, tmp_path, old, new, value):
+    found = {}
+    for flag in (old, new):
+        output = tmp_path / f"{flag}.csv"
+        others = ["--defense=defense"] if new == "images" else ["--images=images"]
+        if old != "image":
+            others.append(f"--output_file={output}")
+        done = defend(workplace, *others, f"--{flag}={value}")
+        assert (done.status, done.stderr) == (0, "" if flag == new else f"--{old} is --{new} now\n")
+        found[flag] = done.stdout if old == "image" else output.read_text()
+    assert found[old] == found[new]
     shown = defend(workplace, "--help").stdout
-    assert "--defense" in shown and f"--{old}" not in shown
+    assert f"--{new}" in shown and f"--{old}:" not in shown
 
 
 def test_two_defenses_are_refused(workplace, tmp_path):
     for flags in (["--models=models.json", "--run_dir=defense"], ["--defense=defense", "--models=models.json"]):
-        done = defend(workplace, "--input_dir=images", f"--output_file={tmp_path / 'out.csv'}", *flags)
-        assert done.status == 1 and "expected one defense, as --defense" in done.stderr
+        done = defend(workplace, "--images=images", f"--output_file={tmp_path / 'out.csv'}", *flags)
+        assert done.status == 1 and "expected one value of --defense, received" in done.stderr
 
 
 def test_missing_weights_are_named_before_a_row_is_written(workplace, tmp_path):
     output = tmp_path / "out.csv"
-    done = defend(workplace, "--input_dir=images", f"--output_file={output}", "--defense=absent.json")
+    done = defend(workplace, "--images=images", f"--output_file={output}", "--defense=absent.json")
     assert done.status == 1
     (line,) = done.stderr.splitlines()
     assert "absent.json: 1 of 4 parts cannot be loaded: A: nowhere holds no defense" in line
     assert not output.exists()
 
 
-FOLDER = ["--input_dir=images", "--output_file=out.csv"]
+FOLDER = ["--images=images", "--output_file=out.csv"]
 MISTAKES = {
-    "nothing": ([], "image, input_dir"),
-    "both": ([*FOLDER, "--image=images/0.png"], "image, input_dir"),
-    "no output": (FOLDER[:1], "expected --output_file=FILE.csv"),
-    "output of a folder": (["--image=images/0.png", FOLDER[1]], "--output_file goes with --input_dir"),
-    "output of an image": ([*FOLDER, "--output=denoised.png"], "--output goes with --image"),
+    "nothing": ([], "--images"),
+    "both": (
+        [FOLDER[1], "--input_dir=images", "--image=images/0.png"],
+        "one value of --images, received images and images/0",
+    ),
+    "no output": (
+        FOLDER[:1],
+        "is for the classes of a folder's images, received the folder images",
+    ),
+    "output of a folder": (
+        ["--images=images/0.png", FOLDER[1]],
+        "a folder's images, received the file images/0.png",
+    ),
+    "output of an image": ([*FOLDER, "--output=denoised.png"], "At most one of (output, output_file)"),
     "no one denoised image": (
-        ["--image=images/0.png", "--defense=models.json", "--output=denoised.png"],
+        ["--images=images/0.png", "--defense=models.json", "--output=denoised.png"],
         "--output: expected a defense of one denoised image, received models.json with 2",
     ),
     "no batch": ([*FOLDER, "--batch_size=0"], "batch_size"),
     "time runs backwards": ([*FOLDER, "--time_limit=-1"], "time_limit"),
-    "absent folder": (["--input_dir=absent", FOLDER[1]], "no such folder of images: absent"),
-    "no image": (["--input_dir=defense", FOLDER[1]], "no image files (.png, .jpg, .jpeg) in defense"),
+    "absent folder": (["--images=absent", FOLDER[1]], "no such folder of images: absent"),
+    "no image": (["--images=defense", FOLDER[1]], "no image files (.png, .jpg, .jpeg) in defense"),
 }
 
 

@@ -22,7 +22,7 @@ MISTAKES = {
     "a version that exists": ("export", ["--defense=there", "--output_dir=old"], r"old/there/1 exists already"),
     "nothing to pack": ("package_submission", [], r"defense.*validate_file"),
     "pack and check": ("package_submission", ["--defense=a", "--validate_file=b"], r"defense.*validate_file"),
-    "no image": ("package_submission", ["--validate_file=b", "--images=0"], r"images"),
+    "no image": ("package_submission", ["--validate_file=b", "--count=0"], r"count"),
     "no ensemble": ("package_submission", ["--defense=absent.json"], r"absent.json"),
     "no submission": ("package_submission", ["--validate_file=absent.zip"], r"absent.zip is no valid.*: archive"),
 }

@@ -100,7 +100,7 @@ def run(tmp_path_factory):
         pixels = rng.integers(256, size=(120, 100, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "photographs" / f"{number}.png")
     command = [sys.executable, "-c", COMMAND, "--flagfile=fgd.flags", "--flagfile=nips.flags", *SMALL]
-    folders = [f"--photographs={folder}/photographs", f"--run_dir={folder}/run", f"--sets_dir={folder}/sets"]
+    folders = [f"--images={folder}/photographs", f"--run_dir={folder}/run", f"--sets_dir={folder}/sets"]
     with tempfile.TemporaryDirectory() as weights, pytest.MonkeyPatch.context() as patch:
         write_weights(Path(weights))
         patch.setenv("HGD_CHECKPOINTS", weights)

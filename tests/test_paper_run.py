@@ -70,7 +70,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("paper")
     write_images(folder / "images")
     command = [sys.executable, "-c", COMMAND, "--flagfile=paper.flags", *SMALL]
-    folders = [f"--data_dir={folder}/images", f"--run_dir={folder}/run", f"--sets_dir={folder}/sets"]
+    folders = [f"--images={folder}/images", f"--run_dir={folder}/run", f"--sets_dir={folder}/sets"]
     with tempfile.TemporaryDirectory() as weights:
         write_weights(Path(weights))
         environment = {**os.environ, "HGD_CHECKPOINTS": weights}

@@ -112,9 +112,9 @@ def test_an_installed_package_needs_nothing_of_the_project(installed, tmp_path):
     loaded = python("-c", LOADING, cwd=tmp_path, PYTHONPATH=str(installed))
     assert loaded.split() == [str(installed / "hgd_tf/__init__.py"), "mini_inception", "12", "2"]
     shutil.copytree(installed / "hgd_tf/data/sample_images", tmp_path / "images")
-    run("train", "--flagfile=fgd.flags", "--photographs=images", *SMALL_RUN)
+    run("train", "--flagfile=fgd.flags", "--images=images", *SMALL_RUN)
     config = (tmp_path / "runs/fgd/config.json").read_text()
     assert '"guidance": "feature"' in config and '"stop_patience": 3' in config  # of fgd.flags, of lgd.flags
     assert "runs/exports/defense/1" in run("export", "--defense=runs/fgd", "--name=defense")
-    assert "after:" in run("defend", "--image=sample:zebra", "--defense=mini_inception_lgd", "--output=zebra.png")
+    assert "after:" in run("defend", "--images=sample:zebra", "--defense=mini_inception_lgd", "--output=zebra.png")
     assert len(run("craft", "--write_attack_dirs").splitlines()) == len(list((ROOT / "attacks").iterdir()))

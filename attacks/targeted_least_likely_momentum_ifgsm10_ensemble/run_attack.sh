@@ -5,4 +5,4 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 PYTHONPATH="$here/../..${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python3}" -m hgd_tf.attack \
     --method=momentum_ifgsm10 --label=least_likely --models=efficientnet_lite0,efficientnet_lite1 \
-    --input_dir="$1" --output_dir="$2" --max_epsilon="$3"
+    --images="$1" --output_dir="$2" --max_epsilon="$3"

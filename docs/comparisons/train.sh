@@ -18,7 +18,7 @@ train() { # NAME FLAG...: one run
     local name=$1
     shift
     echo "== runs/comparison/$name"
-    python -m hgd_tf.train "$@" --run_dir="runs/comparison/$name" --photographs="$photographs" --labels="$labels"
+    python -m hgd_tf.train "$@" --run_dir="runs/comparison/$name" --images="$photographs" --labels="$labels"
 }
 first() { # NAME FLAG...: first steps
     local name=$1

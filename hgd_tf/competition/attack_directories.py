@@ -107,5 +107,5 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 PYTHONPATH="$here/../..${{PYTHONPATH:+:$PYTHONPATH}}" exec "${{PYTHON:-python3}}" -m hgd_tf.attack \\
     {" ".join(arguments)} \\
-    --input_dir="$1" --output_dir="$2" --max_epsilon="$3"
+    --images="$1" --output_dir="$2" --max_epsilon="$3"
 """

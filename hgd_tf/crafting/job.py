@@ -21,7 +21,7 @@ class CraftConfig(Cast):
     """One set; an `HgdError` says which field is of another type or value than expected."""
 
     recipe: str = setting("train_set", "The attacks.", one_of(RECIPES))
-    source: str = setting("embedded:test", "The images.")
+    images: str = setting("embedded:test", "The images.")
     labels: Optional[str] = setting(None, "Table of the images' classes; default: a folder a class, or none are known.")
     crop_boxes: bool = setting(False, "The images are the competition's originals: cut its boxes out.")
     image_size: Optional[int] = setting(None, "Side of the set's images; default: the target's.", at_least(1))
@@ -29,7 +29,7 @@ class CraftConfig(Cast):
         1.0, "Part of height and width around the middle that is kept.", within(0.01, 1.0)
     )
     images_per_class: Optional[int] = setting(None, "Images drawn of each class; default: all.", at_least(1))
-    images: Optional[int] = setting(None, "Images drawn; default: all.", at_least(1))
+    count: Optional[int] = setting(None, "Images drawn; default: all.", at_least(1))
     seed: int = setting(0, "Of every random draw.", at_least(0))
     batch_size: int = setting(50, "Images computed at a time.", at_least(1))
     shard_size: int = setting(100, "Images a shard.", at_least(1))
@@ -51,7 +51,7 @@ def load_plan(config: CraftConfig) -> SetPlan:
         target = config.load_target()
         roles = config.load_roles(target, as_named=config.checkpoint is None)
         source = open_images(
-            config.source,
+            config.images,
             config.image_size or target.image_size,
             target.channels,
             labels=config.labels,
@@ -63,9 +63,9 @@ def load_plan(config: CraftConfig) -> SetPlan:
             source = part_of_classes(source, recipe.classes, target.classes, config.seed)
         if config.images_per_class is not None:
             source = images_per_class(source, config.images_per_class, config.seed)
-        if config.images is not None:
+        if config.count is not None:
             order = np.random.default_rng(config.seed).permutation(len(source.labels))
-            source = PartialSource(source, order[: config.images])
+            source = PartialSource(source, order[: config.count])
         everyone = dict.fromkeys((target, *roles.members, roles.holdout, *roles.named.values()))
         judges = tuple(everyone) if config.judged else ()
         return SetPlan(recipe, roles, source, config.seed, config.batch_size, config.shard_size, judges)

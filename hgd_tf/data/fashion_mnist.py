@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 
@@ -20,6 +20,7 @@ CLASSES = 10
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+FILES = ("{}-images-idx3-ubyte.gz", "{}-labels-idx1-ubyte.gz")  # of train and t10k
 TRAIN_COUNT = 55_000  # of the 60,000 training images; the other 5,000 are validation images
 _IMAGES_MAGIC, _LABELS_MAGIC = 2051, 2049
 
@@ -48,6 +49,11 @@ def load_fashion_mnist(data_dir: Optional[str] = None) -> Splits:
     )
 
 
+def has_fashion_mnist(folder: Union[str, Path]) -> bool:
+    """Whether any of the four files is there, so that missing ones are named."""
+    return any((Path(folder) / file.format(prefix)).exists() for prefix in ("train", "t10k") for file in FILES)
+
+
 def _load_subset() -> Splits:
     try:
         with np.load(SUBSET_FILE) as arrays:
@@ -65,12 +71,8 @@ def _load_subset() -> Splits:
 
 
 def _read_pair(data_dir: Path, prefix: str) -> LabeledImages:
-    if not data_dir.is_dir():
-        raise DataError(
-            f"no such directory: {data_dir} (expected the files of Fashion-MNIST, or train/CLASS/FILE, in it)"
-        )
-    images = _read_idx(data_dir / f"{prefix}-images-idx3-ubyte.gz", _IMAGES_MAGIC)
-    labels = _read_idx(data_dir / f"{prefix}-labels-idx1-ubyte.gz", _LABELS_MAGIC)
+    images = _read_idx(data_dir / FILES[0].format(prefix), _IMAGES_MAGIC)
+    labels = _read_idx(data_dir / FILES[1].format(prefix), _LABELS_MAGIC)
     if len(images) != len(labels):
         raise DataError(f"{data_dir}: {len(images)} {prefix} images but {len(labels)} labels")
     return LabeledImages(images[..., np.newaxis], labels.astype(np.int64))

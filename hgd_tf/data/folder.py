@@ -16,6 +16,12 @@ PARTS = ("train", "validation", "test")
 SHUFFLE_SEED = 0
 
 
+def has_parts(folder: Union[str, Path]) -> bool:
+    """Whether there are `train` and another part, so that a missing one is named; a class may be called `train` too."""
+    train, *others = (Path(folder) / part for part in PARTS)
+    return train.is_dir() and any(part.is_dir() for part in others)
+
+
 def load_folder(data_dir: Union[str, Path], image_size: int, channels: int, classes: Optional[int] = None) -> Splits:
     """Reads `PART/CLASS/FILE` with the parts `train`, `validation` and `test`.
 

@@ -119,7 +119,7 @@ def load_photographs(
     if photographs is not None:
         source = opened(photographs, labeled=False)
         if not isinstance(source, FileSource):
-            raise DataError(f"`photographs` are image files: expected a folder or a table, received {photographs}")
+            raise DataError(f"photographs are image files: expected a folder or a table, received {photographs}")
         validation_files, train_files = _split(source, photographs, class_split)
     return PhotographSplits(name, train_files, shape, read_images(_source(validation_files, shape)), test)
 

@@ -48,19 +48,12 @@ def sample_files(images: str) -> list[LabeledFile]:
     return [files[images]]
 
 
-def image_path(image: str) -> Path:
-    """The path of one image file: what it says, or of the sample that `sample:NAME` names.
+def images_path(images: str) -> Path:
+    """The path of an image file or a folder of them: what it says, or where the samples of such a name lie.
 
     Raises:
-      DataError: `samples` is not one, or there is no sample of that name.
+      DataError: there is no sample of that name.
     """
-    if not names_samples(image):
-        return Path(image)
-    if image == SAMPLES:
-        raise DataError(f"expected one image, such as {SAMPLE}:zebra; received {SAMPLES}, which are several")
-    return sample_files(image)[0].path
-
-
-def folder_path(folder: str) -> Path:
-    """The path of a folder of image files: what it says, or of the samples' where it is `samples`."""
-    return FOLDER if folder == SAMPLES and names_samples(folder) else Path(folder)
+    if not names_samples(images):
+        return Path(images)
+    return FOLDER if images == SAMPLES else sample_files(images)[0].path

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
+from hgd_tf.data import are_photographs
 from hgd_tf.defenses.ensemble import Classifier, Ensemble
 from hgd_tf.defenses.line_up import LineUp, described_parts, load_parts, located
 from hgd_tf.errors import HgdError, RunError, TargetError
@@ -31,7 +32,7 @@ from hgd_tf.foundation.description import read, read_sections
 from hgd_tf.targets import TARGETS
 
 SECTIONS = {"experiment": dict, "denoisers": dict, "targets": dict, "rows": dict}
-FOLDERS = ("data_dir", "photographs", "labels", "test_dir")
+FOLDERS = ("images", "labels", "test_dir")
 EMBEDDED_CHANNELS = 1  # of Fashion-MNIST's subset
 
 
@@ -91,14 +92,14 @@ def evaluate_table(
       path: of the file; see its head in this module.
       output_dir: of the results.
       sets_dir: of the attacked images.
-      changes: fields of `ExperimentConfig` that replace the file's.
+      changes: fields of `ExperimentConfig` that replace the file's, as in its `changed`.
 
     Raises:
       RunError: the file is missing or malformed, parts of it are, a row does not fit the images, or there are none.
       TargetError, DataError: networks or images of the experiment do not load, or do not fit each other.
     """
     described = read_table(path)
-    config = dataclasses.replace(described.experiment, **changes)
+    config = described.experiment.changed(changes)
     if not _has_test_images(config):
         raise RunError(f"{path}: expected `test_dir=DIR`, or test_dir in experiment: images for {config.target}")
     ensembles = described.load_rows()
@@ -110,10 +111,10 @@ def evaluate_table(
 
 def _has_test_images(config: ExperimentConfig) -> bool:
     """Photographs alone are there to train on; the embedded images are for targets of their channels."""
-    if config.photographs is not None or config.test_dir is not None:
+    if config.test_dir is not None or are_photographs(config.images):
         return config.test_dir is not None
     spec = TARGETS.get(config.target)
-    return config.data_dir is not None or spec is None or spec.channels == EMBEDDED_CHANNELS
+    return config.images is not None or spec is None or spec.channels == EMBEDDED_CHANNELS
 
 
 def check_fit(row: str, classifier: Classifier, experiment: Experiment) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from hgd_tf.attacks.roles import Cast
+from hgd_tf.data.opening import EMBEDDED
 from hgd_tf.data.transports import NONE, Transport
-from hgd_tf.foundation.description import Rule, at_least, check, refuse, setting
+from hgd_tf.foundation.description import Rule, at_least, check, refuse, setting, settings
+from hgd_tf.foundation.old_names import with_new_names
 from hgd_tf.targets import TARGETS
 
 LEAST_SIDE = 8
@@ -35,16 +38,13 @@ class ExperimentConfig(Cast):
     ens_target: Optional[str] = setting(
         "ens_mini_inception", "Adversarially trained network to compare with; empty: none."
     )
-    data_dir: Optional[str] = setting(
+    images: Optional[str] = setting(
         None,
-        "Images: a folder with train/CLASS/FILE, validation/…, test/…, or with Fashion-MNIST's four files; default: "
-        "the subset in the package.",
+        "A folder with Fashion-MNIST's four files, or with train/CLASS/FILE, validation/…, test/…, or of photographs: "
+        "files, or one folder a class; default, also called embedded: the subset in the package.",
     )
-    photographs: Optional[str] = setting(
-        None, "Instead of `data_dir`: a folder of image files, or of one folder a class."
-    )
-    labels: Optional[str] = setting(None, "CSV with the columns file and label, of `photographs` and `test_dir`.")
-    test_dir: Optional[str] = setting(None, "Images of known class to test on, beside `photographs`.")
+    labels: Optional[str] = setting(None, "CSV with the columns file and label, of photographs and `test_dir`.")
+    test_dir: Optional[str] = setting(None, "Images of known class to test on, beside photographs.")
     class_split: bool = setting(False, "Train on three quarters of the classes, test on the others.")
     test_sizes: tuple[int, ...] = setting(
         (), "Sides in pixels at which to test; default: their own, and of ImageNet networks 299 too.", SIDES
@@ -60,11 +60,14 @@ class ExperimentConfig(Cast):
 
     def __post_init__(self):
         check(self)
-        several = self.photographs is not None and self.data_dir is not None
+        if self.images == EMBEDDED:
+            object.__setattr__(self, "images", None)
         of_keras = self.feature_layer is not None and self.target in TARGETS
-        refuse(
-            {
-                f"`photographs` stands instead of `data_dir`, received {self.photographs} and {self.data_dir}": several,
-                f"`feature_layer` goes with a Keras model's path as `target`, received {self.target}": of_keras,
-            }
+        refuse({f"`feature_layer` goes with a Keras model's path as `target`, received {self.target}": of_keras})
+
+    def changed(self, changes: Mapping[str, Any]) -> ExperimentConfig:
+        """With other fields; where the test images are others, those that were trained on need not be there."""
+        tested = {"images": None} if changes.get("test_dir") is not None else {}
+        return dataclasses.replace(
+            self, **{**tested, **dict(with_new_names(changes.items(), settings(ExperimentConfig)))}
         )

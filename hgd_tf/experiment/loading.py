@@ -11,9 +11,9 @@ import numpy as np
 from hgd_tf.attacks import Roles
 from hgd_tf.attacks.recipes import SEEN_CLASSES, UNSEEN_CLASSES
 from hgd_tf.crafting import SetCrafter
-from hgd_tf.data import CropShape, LabeledImages, Splits, load_photographs, load_splits
+from hgd_tf.data import CropShape, LabeledImages, Splits, are_photographs, load_photographs, load_splits
 from hgd_tf.data.splits import UNKNOWN, ClassSplit, drawn_classes
-from hgd_tf.errors import TargetError
+from hgd_tf.errors import DataError, TargetError
 from hgd_tf.experiment.config import ExperimentConfig
 from hgd_tf.targets import TARGETS, Target
 
@@ -44,6 +44,8 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
     Raises:
       TargetError, DataError: one of them does not load, or they do not fit each other.
     """
+    if config.images and (config.labels or config.test_dir) and not are_photographs(config.images):
+        raise DataError(f"`labels` and `test_dir` go with photographs, received `images={config.images}`")
     target = config.load_target(config.image_size, config.feature_layer)
     roles = config.load_roles(target, _is_as_named(target, config))
     ens_target = config.load_other(config.ens_target) if config.ens_target else None
@@ -77,12 +79,12 @@ def _load_images(config: ExperimentConfig, target: Target, side: Optional[int]) 
     if config.class_split:
         parts = (drawn_classes(part, target.classes, config.seed) for part in (SEEN_CLASSES, UNSEEN_CLASSES))
         class_split = ClassSplit(*parts)
-    if config.photographs is None and config.test_dir is None:
-        whole = load_splits(config.data_dir, side or target.image_size, target.channels, target.classes)
-        splits = whole if class_split is None else whole.by_classes(class_split)
-        return splits if side is None else splits.resized(side)
-    shape = CropShape(side or target.image_size, target.channels)
-    return load_photographs(config.photographs, config.labels, config.test_dir, shape, class_split, target.classes)
+    if are_photographs(config.images) or config.test_dir is not None:
+        shape = CropShape(side or target.image_size, target.channels)
+        return load_photographs(config.images, config.labels, config.test_dir, shape, class_split, target.classes)
+    whole = load_splits(config.images, side or target.image_size, target.channels, target.classes)
+    splits = whole if class_split is None else whole.by_classes(class_split)
+    return splits if side is None else splits.resized(side)
 
 
 def labeled_by(target: Target, part: LabeledImages) -> LabeledImages:

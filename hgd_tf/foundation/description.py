@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Union
 
 from hgd_tf.errors import HgdError, RunError
+from hgd_tf.foundation.old_names import with_new_names
 
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
 
@@ -102,7 +103,7 @@ def refuse(misfits: Mapping[str, bool]) -> None:
 
 
 def read(kind: Any, value: Any, beside: Sequence[str] = ()) -> Any:
-    """A description from a JSON object of its fields; those that have a default may be absent.
+    """A description from a JSON object of its fields, or their old names; those that have a default may be absent.
 
     Args:
       kind: of description.
@@ -115,6 +116,7 @@ def read(kind: Any, value: Any, beside: Sequence[str] = ()) -> Any:
     known = settings(kind)
     if not isinstance(value, dict):
         raise HgdError(f"expected an object of {', '.join(known)}, received {value!r}")
+    value = dict(with_new_names(value.items(), known))
     for name in value:
         if name not in known and name not in beside:
             raise HgdError(f"expected {', '.join(known)}, received {name!r}")

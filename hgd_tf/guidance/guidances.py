@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import Callable, NamedTuple
 
 import tensorflow as tf
@@ -101,12 +100,3 @@ def parse_guidance(text: str) -> Guidance:
         )
     first, *others = (GUIDANCES[name] for name in names)
     return sum(others, first)
-
-
-def current_name(text: str) -> str:
-    """A guidance's name as it is spelled today; warns of an old one."""
-    if text in OLD_NAMES:
-        warnings.warn(
-            f"guidance {text} is called {OLD_NAMES[text]} now; the next version knows the new name alone", stacklevel=2
-        )
-    return OLD_NAMES.get(text, text)

@@ -18,7 +18,10 @@ import tensorflow as tf
 
 from hgd_tf.defenses.defense import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, load_saved, save_defense
+from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.files import replacing, write_json
+from hgd_tf.foundation.description import settings
+from hgd_tf.foundation.old_names import with_new_names
 from hgd_tf.foundation.stack import keras
 from hgd_tf.training.run_directory import CONFIG_FILE, LOG_FILE
 
@@ -27,7 +30,7 @@ WEIGHTS_ENDING = ".h5"
 COMPRESSION = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
 FORMAT = ("v108", "v110")  # small, and read by every HDF5 since 1.10
 LEAST_COMPRESSED = 4096  # numbers of an array; below, what HDF5 adds is more than is saved
-PLACES = ("photographs", "labels", "test_dir", "data_dir")
+PLACES = ("images", "labels", "test_dir")
 
 
 def ship(run_dir: Path, directory: Path) -> None:
@@ -49,7 +52,7 @@ def _without_places(config: dict) -> dict:
     """A run's configuration that says what its folders are called, not where they lay."""
     experiment = {
         name: str(Path(*Path(value).parts[-2:])) if name in PLACES and value else value
-        for name, value in config["experiment"].items()
+        for name, value in with_new_names(config["experiment"].items(), settings(ExperimentConfig))
     }
     return {**config, "experiment": experiment}
 

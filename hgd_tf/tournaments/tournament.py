@@ -30,7 +30,7 @@ class TournamentConfig(NamedTuple):
 
     Attributes:
       attacks_dir, defenses_dir: folders with a directory an entry; the same ones are admitted.
-      images_dir: folder of PNG files, named by their ImageId.
+      images: folder of PNG files, named by their ImageId.
       table: CSV with the columns ImageId, TrueLabel and TargetClass, labels in 1..1000.
       output_dir: of results; what is finished there is not done again.
       epsilon: L-infinity radii in pixel units. Of several, each batch has one, the same for all attacks: they come in
@@ -44,7 +44,7 @@ class TournamentConfig(NamedTuple):
 
     attacks_dir: Sequence[str]
     defenses_dir: Sequence[str]
-    images_dir: str
+    images: str
     table: str
     output_dir: str
     epsilon: Sequence[int] = (16,)
@@ -87,7 +87,7 @@ def play(config: TournamentConfig) -> Standing:
     """
     attacks = load_entries(config.attacks_dir, (ATTACK, TARGETED_ATTACK), config.attacks)
     defenses = load_entries(config.defenses_dir, (DEFENSE,), config.defenses)
-    dataset = load_dataset(config.images_dir, config.table)
+    dataset = load_dataset(config.images, config.table)
     # Entries run elsewhere than here: their paths are absolute.
     output_dir = Path(config.output_dir).resolve()
     for entry in (*attacks, *defenses):
@@ -129,7 +129,7 @@ def _locked(output_dir: Path) -> Iterator[None]:
 def _watch(config: TournamentConfig, entries: Sequence[Entry], results_dir: Path) -> Watch:
     folders = [entry.directory for entry in entries] + [results_dir]
     places: list[Callable[[], Iterable[Path]]] = [functools.partial(files_below, folder) for folder in folders]
-    table, images_dir = Path(config.table).resolve(), Path(config.images_dir).resolve()
+    table, images_dir = Path(config.table).resolve(), Path(config.images).resolve()
     return Watch([*places, lambda: {table, *(path for path in images_dir.glob("*") if path.is_file())}])
 
 

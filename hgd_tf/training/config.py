@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from typing import Any, Optional
 
 from hgd_tf.attacks import TRAINING_RECIPES
@@ -92,15 +93,18 @@ class TrainConfig:
 
     def __post_init__(self):
         check(self)
-        photographs, online = self.experiment.photographs is not None, self.craft == "online"
+        if self.guidance in OLD_NAMES:
+            warnings.warn(f"guidance {self.guidance} is {OLD_NAMES[self.guidance]} now", stacklevel=2)
+            object.__setattr__(self, "guidance", OLD_NAMES[self.guidance])
+        embedded, online = self.experiment.images is None, self.craft == "online"
         classified = self.experiment.labels is not None or self.experiment.test_dir is not None
         refuse(
             {
                 "`frozen_statistics` keeps those of `init_from`, received none": (
                     self.frozen_statistics and self.init_from is None
                 ),
-                "`labels` and `test_dir` go with `photographs`, received none": classified and not photographs,
-                "`craft='online'` takes crops of `photographs`, received none": online and not photographs,
+                "`labels` and `test_dir` go with photographs, received no `images`": classified and embedded,
+                "`craft='online'` takes crops of photographs, received no `images`": online and embedded,
                 "`craft='online'` trains on one device, received `strategy='mirrored'`": (
                     online and self.strategy == "mirrored"
                 ),
@@ -129,10 +133,9 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, value: Any) -> TrainConfig:
-        """Inverse of `to_json`, of a `config.json` too; a guidance's old name becomes today's.
+        """Inverse of `to_json`, of a `config.json` too.
 
         Raises:
           HgdError: `value` is no JSON object of these fields, or one is not as expected.
         """
-        config = read(cls, value, BESIDE)
-        return dataclasses.replace(config, guidance=OLD_NAMES.get(config.guidance, config.guidance))
+        return read(cls, value, BESIDE)

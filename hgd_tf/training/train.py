@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_RECIPES, Recipe, Roles, bind, check_players
 from hgd_tf.crafting import AttackedSet
-from hgd_tf.data import LabeledImages, PhotographSplits, Splits
+from hgd_tf.data import LabeledImages, PhotographSplits, Splits, are_photographs
 from hgd_tf.data.labeled_files import UNKNOWN
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense
@@ -53,6 +53,8 @@ def train_denoiser(
       HgdError: a network, the images, the folder or the configuration does not fit.
     """
     check_players(TRAINING_RECIPES[config.recipe], config.experiment.networks)
+    if config.craft == "online" and not are_photographs(config.experiment.images):
+        raise HgdError(f"`craft='online'` takes crops of photographs, received `images={config.experiment.images}`")
     experiment = load_experiment(config.experiment, sets_dir)
     if parse_guidance(config.guidance).uses_labels and _labels_unknown(experiment):
         raise HgdError(f"`guidance={config.guidance!r}` needs the true classes: `labels`, or a folder a class")
@@ -98,7 +100,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
     recipe, seed = TRAINING_RECIPES[config.recipe], config.experiment.seed
     splits, roles = experiment.splits, experiment.roles
     if config.craft == "online":
-        assert isinstance(splits, PhotographSplits)  # as every configuration with photographs has them
+        assert isinstance(splits, PhotographSplits)  # as photographs are read
         files = splits.train_files[: config.train_images]
         online = OnlinePairs(
             files,

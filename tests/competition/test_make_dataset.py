@@ -59,13 +59,14 @@ def test_too_few_images_and_equal_names_are_refused(photographs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_says_where_it_is(photographs, tmp_path):
+def test_the_command_says_where_it_is_and_what_its_flags_are_called_now(photographs, tmp_path):
     command = [sys.executable, "-m", "hgd_tf.make_dataset", f"--data_dir={photographs}", "--images=2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (
         0, "2 images are in runs/dataset/images, their table is dataset.csv beside it\n",
     )  # fmt: skip
-    former = [sys.executable, "-m", "hgd_tf.competition.make_dataset", "--data_dir=absent"]
+    assert done.stderr.startswith("--data_dir is --images now\n--images=2 is --count now\n")
+    former = [sys.executable, "-m", "hgd_tf.competition.make_dataset", "--images=absent"]
     failed = subprocess.run(former, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert failed.returncode == 1
     assert re.fullmatch(".* is now called .*\nerror: no such folder of images: absent\n", failed.stderr)

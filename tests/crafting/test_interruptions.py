@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = 10
 COMMAND = [
-    sys.executable, "-m", "hgd_tf.craft", "--recipe=train_mix", "--members=target,mini_resnet", "--images=96",
+    sys.executable, "-m", "hgd_tf.craft", "--recipe=train_mix", "--members=target,mini_resnet", "--count=96",
     "--shard_size=4", "--batch_size=4", "--output_dir",
 ]  # fmt: skip
 LIMIT = 300  # seconds that a process may take on a busy machine

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hgd_tf.data import load_splits
+from hgd_tf.data import are_photographs, load_splits
 from hgd_tf.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -91,3 +91,18 @@ def test_class_folders_without_images_are_an_error(folder):
         load_splits(str(folder), 16, 1)
     with pytest.raises(DataError, match=r"train: expected class folders for 0\.\.0, received 2 folders"):
         load_splits(str(folder), 16, 1, classes=1)
+
+
+def test_what_lies_in_a_folder_says_what_it_is(folder, tmp_path):
+    assert not are_photographs(None) and not are_photographs(folder)
+    (folder / "test").rename(folder / "train_2")
+    assert not are_photographs(folder)  # of which a part is missing
+    (folder / "validation").rename(folder / "validation_2")
+    assert are_photographs(folder)  # of the classes train, train_2 and validation_2
+    for name in ("train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        fashion = tmp_path / name
+        fashion.mkdir()
+        assert are_photographs(fashion)
+        (fashion / name).touch()
+        assert not are_photographs(fashion)
+    assert are_photographs(tmp_path / "absent") and are_photographs("samples") and are_photographs("table.csv")

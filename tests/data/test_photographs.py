@@ -194,7 +194,7 @@ def test_test_images_are_those_of_their_own_folder(folder, tmp_path):
         ("four", None, "three", r"no labelled images in .*three: expected a folder a class"),
         ("cats", None, "dogs", r"dogs: expected a class folder tabby, as .*cats has"),
         ("table.csv", None, "four", r"no labelled images in .*four"),
-        ("embedded:train", None, None, r"`photographs` are image files"),
+        ("embedded:train", None, None, r"photographs are image files"),
         ("words", None, None, r"none of 1 files is an image, such as .*words/a\.jpg"),
     ],
 )

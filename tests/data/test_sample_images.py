@@ -11,7 +11,7 @@ from hgd_tf.data import load_photographs, load_samples, open_images
 from hgd_tf.data.images import write_image
 from hgd_tf.data.opening import read_images
 from hgd_tf.data.photographs import CropShape
-from hgd_tf.data.sample_images import FOLDER, folder_path, image_path
+from hgd_tf.data.sample_images import FOLDER, images_path
 from hgd_tf.errors import DataError
 
 SAMPLES = {  # 0-based class and SHA-256, of the competition's file
@@ -59,7 +59,7 @@ def test_a_folder_flag_opens_them_by_name(tmp_path, monkeypatch):
     assert (one.names, one.labels.tolist(), one.image_shape) == (["zebra"], [340], (32, 32, 1))
     tested = load_photographs(None, None, "samples", CropShape(32, 3), classes=1000)
     assert (tested.name, tested.test.labels.tolist()) == ("samples", LABELS)
-    assert (folder_path("samples"), image_path("sample:zebra")) == (FOLDER, FOLDER / "zebra.png")
+    assert (images_path("samples"), images_path("sample:zebra")) == (FOLDER, FOLDER / "zebra.png")
 
 
 def test_a_file_or_folder_of_that_name_comes_first(tmp_path, monkeypatch):
@@ -67,7 +67,7 @@ def test_a_file_or_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     write_image(tmp_path / "samples" / "7" / "mine.png", np.zeros((1, 4, 4, 3)))
     (tmp_path / "sample:zebra").touch()
     assert open_images("samples", 4, 3, labeled=True).labels.tolist() == [7]
-    assert [str(path) for path in (folder_path("samples"), image_path("sample:zebra"))] == ["samples", "sample:zebra"]
+    assert [str(path) for path in map(images_path, ("samples", "sample:zebra"))] == ["samples", "sample:zebra"]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_a_shipped_defense_answers_almost_as_the_run_in_half_the_bytes(run, ship
     np.testing.assert_allclose(other, one, rtol=0.05, atol=0.05 * np.abs(one).max())
     assert (shipped / "log.csv").read_text() == "epoch\n0\n"
     config = json.loads((shipped / "config.json").read_text())
-    assert config == {"experiment": {"photographs": "imagenet/train", "seed": 3}, "width": 0.125}
+    assert config == {"experiment": {"seed": 3, "images": "imagenet/train"}, "width": 0.125}
 
 
 def test_shipping_what_is_no_run_is_an_error_that_names_the_shipped_ones(tmp_path):

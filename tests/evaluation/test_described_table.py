@@ -259,7 +259,7 @@ def test_a_malformed_table_is_an_error_that_says_what_is_expected(tmp_path, name
 
 MISFITS = {
     "photographs": (
-        {"experiment": {"target": "mini_vgg", "photographs": "mine"}},
+        {"experiment": {"target": "mini_vgg", "images": "mine"}},
         r"expected `test_dir=DIR`, or test_dir in experiment: images for mini_vgg",
     ),
     "another network's images": (

@@ -55,7 +55,7 @@ def write_table(folder, changes: dict[int, int], name: str = "labels.csv"):
 def load(folder, **changes):
     small = {"target": str(folder / "small.keras"), "members": ("target",), "holdout": "target", "ens_target": None}
     options = {**small, **changes}
-    return load_experiment(ExperimentConfig(photographs=str(folder / "photographs"), **options), folder / "sets")
+    return load_experiment(ExperimentConfig(images=str(folder / "photographs"), **options), folder / "sets")
 
 
 def test_images_of_unknown_class_are_validated_by_the_targets_own_answer(folder):
@@ -134,7 +134,7 @@ def test_a_set_is_crafted_on_models_as_they_are_described(folder):
 def crafted_classes(folder, recipe: str, part: str, **changes) -> set[int]:
     target = str(folder / "small.keras")
     config = CraftConfig(
-        target, members=("target",), holdout="target", recipe=recipe, source=f"embedded:{part}", **changes
+        target, members=("target",), holdout="target", recipe=recipe, images=f"embedded:{part}", **changes
     )
     return set(load_plan(config).source.labels)
 

@@ -14,7 +14,6 @@ from hgd_tf.errors import HgdError, TargetError
 from hgd_tf.foundation.pixel_range import PixelRangeWarning
 from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import GUIDANCES, Batch, Guidance, GuidedDenoiser, Term, parse_guidance
-from hgd_tf.guidance.guidances import current_name
 from hgd_tf.targets import Target
 
 ATTACKS = ("fgsm", "ifgsm4", "unused")
@@ -156,14 +155,6 @@ def test_there_are_the_papers_four_guidances_and_distillation_and_they_add():
     assert (both.responses, both.uses_labels) == (("features", "logits"), False)
     assert parse_guidance("label+pixel").uses_labels
     assert GUIDANCES["logits_distillation"] == parse_guidance("logits+distillation")
-
-
-def test_an_old_name_is_said_to_be_one(recwarn):
-    assert current_name("feature+logits") == "feature+logits"
-    assert current_name("logits_distillation") == "logits_distillation"
-    assert not recwarn
-    with pytest.warns(UserWarning, match=r"guidance feature_logits is called feature\+logits now"):
-        assert current_name("feature_logits") == "feature+logits"
 
 
 @pytest.mark.parametrize("text", ["lgd", "feature+lgd", "logits+", ""])

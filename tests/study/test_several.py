@@ -52,7 +52,7 @@ def config(folder) -> TrainConfig:
             holdout="mini_resnet",
             networks=dict.fromkeys(APPENDIX_D_NETWORKS, "mini_resnet"),
             ens_target=None,
-            photographs=str(folder / "photographs"),
+            images=str(folder / "photographs"),
             test_dir=str(folder / "tests"),
         ),
         guidance="feature",

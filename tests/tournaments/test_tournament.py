@@ -87,7 +87,7 @@ class World:
         folders = {
             "attacks_dir": self.root / "attacks",
             "defenses_dir": self.root / "defenses",
-            "images_dir": self.images,
+            "images": self.images,
         }
         flags = [f"--{name}={folder}" for name, folder in folders.items()]
         flags += [f"--table={self.table}", f"--output_dir={self.root / 'out'}"]
@@ -572,7 +572,7 @@ def test_a_mistake_names_what_was_expected(world, name):
     ("flag", "named"),
     [
         ("--attacks_dir={root}/attacks,absent", r"attacks_dir=.*absent.*expected folders that exist"),
-        ("--images_dir=absent", r"images_dir=absent.*expected a folder that exists"),
+        ("--images=absent", r"images=absent.*expected a folder that exists"),
         ("--table=absent.csv", r"table=absent\.csv.*expected a file that exists"),
         ("--epsilon=4,256", r"epsilon.*256"),
         ("--epsilon=", r"expected whole numbers of 1 to 255"),

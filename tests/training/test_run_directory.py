@@ -38,7 +38,7 @@ UNUSUAL = TrainConfig(
         holdout="mini_resnet",
         networks={"IncV3": "mini_vgg"},
         ens_target=None,
-        photographs="/photographs",
+        images="/photographs",
         labels="labels.csv",
         test_dir="/tests",
         class_split=True,
@@ -78,7 +78,6 @@ UNUSUAL = TrainConfig(
     stop_patience=16,
     strategy="one_device",
 )
-ELSEWHERE = TrainConfig(ExperimentConfig(data_dir="/data"))  # which goes with no photographs
 
 
 def contents(folder):
@@ -279,21 +278,44 @@ def test_python_files_and_flags_meet_the_same_error(tmp_path, name):
     assert str(in_python.value).startswith(f"{name}: expected ")
 
 
-@pytest.mark.parametrize("config", [CONFIG, UNUSUAL, ELSEWHERE], ids=["usual", "unusual", "elsewhere"])
+@pytest.mark.parametrize("config", [CONFIG, UNUSUAL], ids=["usual", "unusual"])
 def test_a_configuration_survives_json(config):
     back = TrainConfig.from_json(json.loads(json.dumps(config.to_json())))
     assert back == config
     assert isinstance(back.experiment.members, tuple)
 
 
-def test_a_configuration_from_before_networks_were_named_is_read(tmp_path):
+def test_a_configuration_from_before_networks_were_named_is_read(tmp_path, recwarn):
     run = open_run(tmp_path / "run", CONFIG)
     value = json.loads((run / CONFIG_FILE).read_text())
-    for name in ("networks", "class_split"):
+    for name in ("networks", "class_split", "images"):
         del value["experiment"][name]
+    value["experiment"].update(data_dir=None, photographs=None)  # old names, under which nothing is said
     (run / CONFIG_FILE).write_text(json.dumps(value))
     assert read_config(run) == CONFIG
     assert open_run(run, CONFIG) == run
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("old", ["data_dir", "photographs"])
+def test_a_run_whose_images_have_an_old_name_goes_on(tmp_path, old):
+    """Wherever they are now."""
+    config = dataclasses.replace(CONFIG, experiment=dataclasses.replace(CONFIG.experiment, images="/gone"))
+    run = open_run(tmp_path / "run", config)
+    value = json.loads((run / CONFIG_FILE).read_text())
+    del value["experiment"]["images"]
+    value["experiment"].update({"data_dir": None, "photographs": None, old: "/gone"})
+    (run / CONFIG_FILE).write_text(json.dumps(value))
+    with pytest.warns(UserWarning, match=f"{old} is images now"):
+        assert open_run(run, config) == run
+    value["experiment"]["images"] = "/elsewhere"
+    (run / CONFIG_FILE).write_text(json.dumps(value))
+    with pytest.raises(RunError, match=r"expected one value of images, received .*/gone"):
+        read_config(run)
+
+
+def test_the_embedded_images_are_said_in_two_ways():
+    assert ExperimentConfig(images="embedded") == ExperimentConfig()
 
 
 def test_the_unusual_configuration_leaves_no_default():
@@ -302,14 +324,13 @@ def test_the_unusual_configuration_leaves_no_default():
     for field in dataclasses.fields(TrainConfig):
         assert getattr(UNUSUAL, field.name) != getattr(usual, field.name), field.name
     for field in dataclasses.fields(ExperimentConfig):
-        other = ELSEWHERE if field.name == "data_dir" else UNUSUAL
-        assert getattr(other.experiment, field.name) != getattr(usual.experiment, field.name), field.name
+        assert getattr(UNUSUAL.experiment, field.name) != getattr(usual.experiment, field.name), field.name
 
 
-def test_a_guidances_old_name_in_a_file_is_read_as_todays(recwarn):
+def test_a_guidances_old_name_becomes_todays_which_is_said():
     old = {**CONFIG.to_json(), "guidance": "feature_logits"}
-    assert TrainConfig.from_json(old) == dataclasses.replace(CONFIG, guidance="feature+logits")
-    assert not recwarn
+    with pytest.warns(UserWarning, match=r"guidance feature_logits is feature\+logits now"):
+        assert TrainConfig.from_json(old) == dataclasses.replace(CONFIG, guidance="feature+logits")
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def config(folder) -> TrainConfig:
             members=("target",),
             holdout="target",
             ens_target=None,
-            photographs=str(folder / "photographs"),
+            images=str(folder / "photographs"),
         ),
         width=1 / 64,
         block_size=2,
@@ -332,6 +332,6 @@ def test_the_crops_are_as_varied_as_the_run_says(config, tmp_path, monkeypatch, 
 
 
 def test_online_crafting_of_other_images_is_refused(config, tmp_path):
-    with pytest.raises(HgdError, match=r"`craft='online'` takes crops of `photographs`, received none"):
-        train(on_mini(config, photographs=None), tmp_path / "run")
+    with pytest.raises(HgdError, match=r"`craft='online'` takes crops of photographs, received no `images`"):
+        train(on_mini(config, images=None), tmp_path / "run")
     assert not (tmp_path / "run").exists()
