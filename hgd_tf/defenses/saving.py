@@ -147,4 +147,5 @@ def load_denoiser(name_or_directory: Union[str, Path]) -> keras.Model:
     try:
         return load_model(directory / DENOISER_FILE)
     except UNREADABLE as error:
-        raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
+        reason = str(error).rpartition("Exception encountered: ")[2]
+        raise RunError(f"{directory}: the saved defense cannot be read: {reason}") from error
