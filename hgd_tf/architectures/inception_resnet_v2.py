@@ -8,12 +8,14 @@ from hgd_tf.architectures.slim import (
     NATIVE_SIZE,
     REDUCE,
     branch,
+    branches,
     concat,
     conv,
     dense_logits,
     layers,
     max_pool,
-    pool_branch,
+    mixed,
+    reduction,
 )
 from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION
@@ -52,44 +54,29 @@ def _stem(x):
     x = max_pool(conv(x, "Conv2d_2b_3x3", 64), "MaxPool_3a_3x3")
     x = conv(x, "Conv2d_3b_1x1", 80, padding="valid")
     x = max_pool(conv(x, "Conv2d_4a_3x3", 192, padding="valid"), "MaxPool_5a_3x3")
-    return concat(
-        "Mixed_5b",
-        branch(x, "Mixed_5b/Branch_0", ("Conv2d_1x1", 96)),
-        branch(x, "Mixed_5b/Branch_1", ("Conv2d_0a_1x1", 48), ("Conv2d_0b_5x5", 64)),
-        branch(x, "Mixed_5b/Branch_2", ("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96), ("Conv2d_0c_3x3", 96)),
-        pool_branch(x, "Mixed_5b/Branch_3", 64),
-    )
+    five = (("Conv2d_0a_1x1", 48), ("Conv2d_0b_5x5", 64))
+    triple = (("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96), ("Conv2d_0c_3x3", 96))
+    return mixed(x, "Mixed_5b", 64, (("Conv2d_1x1", 96),), five, triple)
 
 
-def _block(x, scope: str, branches: tuple, scale: float, relu: bool = True):
+def _block(x, scope: str, rows: tuple, scale: float, relu: bool = True):
     """The input plus `scale` times what the branches and a linear 1x1 convolution make of it."""
-    mixed = concat(
-        f"{scope}/concat", *(branch(x, f"{scope}/Branch_{number}", *convs) for number, convs in enumerate(branches))
-    )
-    residual = layers.Conv2D(x.shape[-1], 1, name=f"{scope}/Conv2d_1x1")(mixed)
+    joined = concat(f"{scope}/concat", *branches(x, scope, *rows))
+    residual = layers.Conv2D(x.shape[-1], 1, name=f"{scope}/Conv2d_1x1")(joined)
     x = ScaledAdd(scale=scale, name=f"{scope}/add")([x, residual])
     return layers.ReLU(name=f"{scope}/Relu")(x) if relu else x
 
 
 def _mixed_6a(x):
     double = (("Conv2d_0a_1x1", 256), ("Conv2d_0b_3x3", 256), ("Conv2d_1a_3x3", 384, REDUCE))
-    return concat(
-        "Mixed_6a",
-        branch(x, "Mixed_6a/Branch_0", ("Conv2d_1a_3x3", 384, REDUCE)),
-        branch(x, "Mixed_6a/Branch_1", *double),
-        max_pool(x, "Mixed_6a/Branch_2/MaxPool_1a_3x3"),
-    )
+    return reduction(x, "Mixed_6a", (("Conv2d_1a_3x3", 384, REDUCE),), double)
 
 
 def _mixed_7a(x):
+    single = (("Conv2d_0a_1x1", 256), ("Conv2d_1a_3x3", 384, REDUCE))
+    other = (("Conv2d_0a_1x1", 256), ("Conv2d_1a_3x3", 288, REDUCE))
     double = (("Conv2d_0a_1x1", 256), ("Conv2d_0b_3x3", 288), ("Conv2d_1a_3x3", 320, REDUCE))
-    return concat(
-        "Mixed_7a",
-        branch(x, "Mixed_7a/Branch_0", ("Conv2d_0a_1x1", 256), ("Conv2d_1a_3x3", 384, REDUCE)),
-        branch(x, "Mixed_7a/Branch_1", ("Conv2d_0a_1x1", 256), ("Conv2d_1a_3x3", 288, REDUCE)),
-        branch(x, "Mixed_7a/Branch_2", *double),
-        max_pool(x, "Mixed_7a/Branch_3/MaxPool_1a_3x3"),
-    )
+    return reduction(x, "Mixed_7a", single, other, double)
 
 
 def _aux_logits(x):

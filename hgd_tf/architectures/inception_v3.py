@@ -13,7 +13,9 @@ from hgd_tf.architectures.slim import (
     fan,
     layers,
     max_pool,
+    mixed,
     pool_branch,
+    reduction,
 )
 from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION
@@ -45,24 +47,13 @@ def inception_v3(image_size: int = NATIVE_SIZE) -> keras.Model:
 
 def _mixed_5(x, scope: str, pool_filters: int, five=(("Conv2d_0a_1x1", 48), ("Conv2d_0b_5x5", 64))):
     triple = (("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96), ("Conv2d_0c_3x3", 96))
-    return concat(
-        scope,
-        branch(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 64)),
-        branch(x, f"{scope}/Branch_1", *five),
-        branch(x, f"{scope}/Branch_2", *triple),
-        pool_branch(x, f"{scope}/Branch_3", pool_filters),
-    )
+    return mixed(x, scope, pool_filters, (("Conv2d_0a_1x1", 64),), five, triple)
 
 
 def _mixed_6a(x):
     # Named 1x1 in the checkpoints, these two are 3x3.
     double = (("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96), ("Conv2d_1a_1x1", 96, 3, REDUCE))
-    return concat(
-        "Mixed_6a",
-        branch(x, "Mixed_6a/Branch_0", ("Conv2d_1a_1x1", 384, 3, REDUCE)),
-        branch(x, "Mixed_6a/Branch_1", *double),
-        max_pool(x, "Mixed_6a/Branch_2/MaxPool_1a_3x3"),
-    )
+    return reduction(x, "Mixed_6a", (("Conv2d_1a_1x1", 384, 3, REDUCE),), double)
 
 
 def _mixed_6(x, scope: str, filters: int):
@@ -74,28 +65,13 @@ def _mixed_6(x, scope: str, filters: int):
         ("Conv2d_0d_7x1", filters),
         ("Conv2d_0e_1x7", 192),
     )
-    return concat(
-        scope,
-        branch(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 192)),
-        branch(x, f"{scope}/Branch_1", *single),
-        branch(x, f"{scope}/Branch_2", *double),
-        pool_branch(x, f"{scope}/Branch_3", 192),
-    )
+    return mixed(x, scope, 192, (("Conv2d_0a_1x1", 192),), single, double)
 
 
 def _mixed_7a(x):
-    seven = (
-        ("Conv2d_0a_1x1", 192),
-        ("Conv2d_0b_1x7", 192),
-        ("Conv2d_0c_7x1", 192),
-        ("Conv2d_1a_3x3", 192, REDUCE),
-    )
-    return concat(
-        "Mixed_7a",
-        branch(x, "Mixed_7a/Branch_0", ("Conv2d_0a_1x1", 192), ("Conv2d_1a_3x3", 320, REDUCE)),
-        branch(x, "Mixed_7a/Branch_1", *seven),
-        max_pool(x, "Mixed_7a/Branch_2/MaxPool_1a_3x3"),
-    )
+    three = (("Conv2d_0a_1x1", 192), ("Conv2d_1a_3x3", 320, REDUCE))
+    seven = (("Conv2d_0a_1x1", 192), ("Conv2d_0b_1x7", 192), ("Conv2d_0c_7x1", 192), ("Conv2d_1a_3x3", 192, REDUCE))
+    return reduction(x, "Mixed_7a", three, seven)
 
 
 def _mixed_7(x, scope: str, tall: str):

@@ -13,7 +13,9 @@ from hgd_tf.architectures.slim import (
     fan,
     layers,
     max_pool,
+    mixed,
     pool_branch,
+    reduction,
 )
 from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION
@@ -55,26 +57,17 @@ def _stem(x):
 
 
 def _inception_a(x, scope: str):
-    return concat(
-        scope,
-        branch(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 96)),
-        branch(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96)),
-        branch(x, f"{scope}/Branch_2", ("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96), ("Conv2d_0c_3x3", 96)),
-        pool_branch(x, f"{scope}/Branch_3", 96),
-    )
+    double = (("Conv2d_0a_1x1", 64), ("Conv2d_0b_3x3", 96))
+    return mixed(x, scope, 96, (("Conv2d_0a_1x1", 96),), double, (*double, ("Conv2d_0c_3x3", 96)))
 
 
 def _reduction_a(x):
     double = (("Conv2d_0a_1x1", 192), ("Conv2d_0b_3x3", 224), ("Conv2d_1a_3x3", 256, REDUCE))
-    return concat(
-        "Mixed_6a",
-        branch(x, "Mixed_6a/Branch_0", ("Conv2d_1a_3x3", 384, REDUCE)),
-        branch(x, "Mixed_6a/Branch_1", *double),
-        max_pool(x, "Mixed_6a/Branch_2/MaxPool_1a_3x3"),
-    )
+    return reduction(x, "Mixed_6a", (("Conv2d_1a_3x3", 384, REDUCE),), double)
 
 
 def _inception_b(x, scope: str):
+    single = (("Conv2d_0a_1x1", 192), ("Conv2d_0b_1x7", 224), ("Conv2d_0c_7x1", 256))
     double = (
         ("Conv2d_0a_1x1", 192),
         ("Conv2d_0b_7x1", 192),
@@ -82,28 +75,13 @@ def _inception_b(x, scope: str):
         ("Conv2d_0d_7x1", 224),
         ("Conv2d_0e_1x7", 256),
     )
-    return concat(
-        scope,
-        branch(x, f"{scope}/Branch_0", ("Conv2d_0a_1x1", 384)),
-        branch(x, f"{scope}/Branch_1", ("Conv2d_0a_1x1", 192), ("Conv2d_0b_1x7", 224), ("Conv2d_0c_7x1", 256)),
-        branch(x, f"{scope}/Branch_2", *double),
-        pool_branch(x, f"{scope}/Branch_3", 128),
-    )
+    return mixed(x, scope, 128, (("Conv2d_0a_1x1", 384),), single, double)
 
 
 def _reduction_b(x):
-    seven = (
-        ("Conv2d_0a_1x1", 256),
-        ("Conv2d_0b_1x7", 256),
-        ("Conv2d_0c_7x1", 320),
-        ("Conv2d_1a_3x3", 320, REDUCE),
-    )
-    return concat(
-        "Mixed_7a",
-        branch(x, "Mixed_7a/Branch_0", ("Conv2d_0a_1x1", 192), ("Conv2d_1a_3x3", 192, REDUCE)),
-        branch(x, "Mixed_7a/Branch_1", *seven),
-        max_pool(x, "Mixed_7a/Branch_2/MaxPool_1a_3x3"),
-    )
+    three = (("Conv2d_0a_1x1", 192), ("Conv2d_1a_3x3", 192, REDUCE))
+    seven = (("Conv2d_0a_1x1", 256), ("Conv2d_0b_1x7", 256), ("Conv2d_0c_7x1", 320), ("Conv2d_1a_3x3", 320, REDUCE))
+    return reduction(x, "Mixed_7a", three, seven)
 
 
 def _inception_c(x, scope: str):

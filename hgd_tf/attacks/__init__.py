@@ -24,26 +24,3 @@ from hgd_tf.attacks.recipes import (
     draw_epsilon,
 )
 from hgd_tf.attacks.sign_gradient import SignGradientAttack
-
-__all__ = [
-    "METHODS",
-    "TEST_SETS",
-    "TRAINING_RECIPES",
-    "TRAIN_SET",
-    "VALIDATION_RECIPES",
-    "VALIDATION_SET",
-    "Recipe",
-    "Roles",
-    "SignGradientAttack",
-    "adaptive_ifgsm",
-    "bind",
-    "check_players",
-    "decayed_ifgsm",
-    "draw_epsilon",
-    "fgsm",
-    "ifgsm",
-    "momentum_ifgsm",
-    "no_op",
-    "projected_gradient_descent",
-    "sign_noise",
-]

@@ -100,7 +100,6 @@ class SetPlan:
         """Crafts a shard; files that are no images are left out.
 
         Args:
-          shard: its number.
           on_batch: called with the number of attacked images finished since the last call.
         """
         numbers, clean = self.source.read(self.numbers(shard))

@@ -22,9 +22,6 @@ def transported(images: np.ndarray, transport: AnyTransport, seed: int, numbers:
     """What arrives of images, uint8 (N, H, W, C): uint8 (H', W', C) each.
 
     Args:
-      images: of one size.
-      transport: takes them, one by one.
-      seed: of its draws.
       numbers: of the images; an image's draws depend on the seed and its number alone.
     """
     if not transport.changes:

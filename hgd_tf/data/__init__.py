@@ -12,19 +12,6 @@ from hgd_tf.data.photographs import CropShape, PhotographSplits, load_photograph
 from hgd_tf.data.sample_images import load_samples
 from hgd_tf.data.splits import LabeledImages, Splits
 
-__all__ = [
-    "CropShape",
-    "LabeledImages",
-    "PhotographSplits",
-    "Splits",
-    "load_fashion_mnist",
-    "load_folder",
-    "load_photographs",
-    "load_samples",
-    "load_splits",
-    "open_images",
-]
-
 
 def load_splits(data_dir: Optional[str], image_size: int, channels: int, classes: Optional[int] = None) -> Splits:
     """Images to train and test on.

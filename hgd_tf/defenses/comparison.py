@@ -45,7 +45,6 @@ def compare(classify: Classify, source: Classifier, name: str) -> Comparison:
     Args:
       classify: what is to answer as the source.
       source: computes in float32.
-      name: for the message.
 
     Raises:
       TargetError: the difference is larger.

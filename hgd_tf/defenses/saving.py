@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 import hgd_tf.denoisers  # noqa: F401  registers the layers that a denoiser file names
-from hgd_tf.defenses.defense import Defense
+from hgd_tf.defenses.ensemble import Defense
 from hgd_tf.errors import RunError, TargetError
 from hgd_tf.files import replacing, write_json
 from hgd_tf.foundation.stack import is_keras_3_model, keras, load_model

@@ -115,7 +115,6 @@ def evaluate_defenses(
 
     Args:
       defenses: each of any number of flows, of any sizes.
-      test_sets: what to test on.
       on_batch: called with the number of images classified or attacked since the last call.
       keep_in: a file for the figures of each attack as soon as they are there, from which an interrupted call of the
         same defences and sets goes on. For the caller to remove.

@@ -55,7 +55,6 @@ def load_model(
     """The uncompiled Keras 2 model of a `.keras` or `.h5` file or a SavedModel, whichever stack wrote it.
 
     Args:
-      path: of it.
       custom_objects: classes and functions of the user's own, by the names that the file has for them.
       safe_mode: whether Python code inside the file is refused.
 

@@ -48,7 +48,6 @@ def train_each(
 
     Args:
       config: of every run, but for its target.
-      targets: registered names.
       run_dir: folder of the runs' folders, `NAME` each.
       sets_dir, overwrite: as in `train_denoiser`.
 

@@ -54,8 +54,6 @@ def evaluate_runs(
 
     Args:
       runs: their folders, or names of shipped defenses; and files of line-ups, each a row of its own.
-      output_dir: of the results.
-      sets_dir: of the attacked images.
       changes: fields of `ExperimentConfig` that replace the runs' own; with a `test_dir`, runs may be unfinished.
 
     Raises:

@@ -63,7 +63,6 @@ def package(classifier: Classifier, output_file: Union[str, Path], source: str) 
     """Writes a submission as a zip file, complete or not at all; one model a flow, so that time can drop flows.
 
     Args:
-      classifier: the defence.
       output_file: ends in .zip.
       source: where the classifier comes from, for the descriptions beside the models.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Callable
 
 import numpy as np
@@ -103,18 +105,16 @@ def _copied(network: keras.Model, remake: Remake, folding: bool = False) -> kera
     return copy
 
 
-class _named:
+@contextlib.contextmanager
+def _named(network: keras.Model, layer: keras.layers.Layer) -> Iterator[None]:
     """Says of which layer an error is."""
-
-    def __init__(self, network: keras.Model, layer: keras.layers.Layer):
-        self.of = f"{network.name}: layer {layer.name!r} ({type(layer).__name__})"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, Exception):
-            raise TargetError(f"{self.of} cannot be made anew from get_config() and get_weights(): {error}") from error
+    try:
+        yield
+    except Exception as error:
+        raise TargetError(
+            f"{network.name}: layer {layer.name!r} ({type(layer).__name__}) cannot be made anew from get_config() and "
+            f"get_weights(): {error}"
+        ) from error
 
 
 def _is_graph(layer: keras.layers.Layer) -> bool:

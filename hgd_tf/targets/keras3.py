@@ -20,7 +20,7 @@ import tensorflow as tf
 from hgd_tf.errors import TargetError
 from hgd_tf.files import check_archive
 from hgd_tf.foundation.stack import KERAS_3_STACK, has_keras_3, import_keras_3, keras, keras_package_version
-from hgd_tf.targets.names import scope_name
+from hgd_tf.targets.graph import scope_name
 
 WITH_TENSORFLOW = "expected KERAS_BACKEND=tensorflow, with which a .keras file of any backend loads"
 REDUCED = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -210,7 +210,6 @@ def calls_of(
       graph: of one input, and one output or a dict of them.
       inputs: that other one.
       opened: names of models inside, as `Call` has them, whose layers are called one by one.
-      prefix: of the names.
 
     Returns:
       The calls in their order; and the outputs by their names, a single one as `OUTPUT`.

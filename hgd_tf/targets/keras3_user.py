@@ -13,6 +13,7 @@ import tensorflow as tf
 from hgd_tf.errors import TargetError
 from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import answers
+from hgd_tf.targets.graph import scope_name
 from hgd_tf.targets.keras3 import (
     EXACT,
     OUTPUT,
@@ -25,9 +26,8 @@ from hgd_tf.targets.keras3 import (
     policy_of,
     reason,
 )
-from hgd_tf.targets.names import scope_name
 from hgd_tf.targets.steadiness import same, unsteady_error
-from hgd_tf.targets.user import PIXELS, check_gradient, class_output, image_shape
+from hgd_tf.targets.user import PIXELS, check_gradient, class_output, image_shape, layer_named
 
 FORMATS = {"mixed_float16": answers.FORMATS[tf.float16], "mixed_bfloat16": answers.FORMATS[tf.bfloat16]}
 MOST_CALLS = 16  # behind the logits: softmax, reshapes, casts
@@ -52,7 +52,7 @@ def keras_3_network(
     module = keras_3(name)
     graph = _graph(module, model, name)
     size, channels, channels_first = image_shape(graph, image_size, name)
-    features = None if feature_layer is None else _layer_name(module, graph, feature_layer, name)
+    features = None if feature_layer is None else layer_named(feature_layer, list(_names(module, graph)), name)
     probes = answers.probe_images(size, channels)
     try:
         traced = _traced(module, graph, (size, size, channels), input_range, channels_first, features)._replace(
@@ -105,17 +105,6 @@ def built_shape(model: Any, name: str) -> tuple:
     if not isinstance(shape, (tuple, list)) or len(shape) != 4:
         raise TargetError(f"{name}: expected a model that was built on images (N, H, W, C): call it once on some")
     return tuple(shape)
-
-
-def _layer_name(module: ModuleType, graph: Any, layer: str, name: str) -> str:
-    """The layer's full name, OUTER/INNER of a model inside."""
-    names = list(_names(module, graph))
-    fitting = [layer] if layer in names else [each for each in names if each.endswith(f"/{layer}")]
-    if not fitting:
-        raise TargetError(f"{name} has no layer {layer!r}: expected one of {', '.join(names)}")
-    if len(fitting) > 1:
-        raise TargetError(f"{name} has several layers {layer!r}: expected one of {', '.join(fitting)}")
-    return fitting[0]
 
 
 def _names(module: ModuleType, graph: Any, prefix: str = "") -> Iterator[str]:

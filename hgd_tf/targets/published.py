@@ -27,13 +27,7 @@ DENOISER_MARK = "fwd.0.0.conv.weight"  # the first tensor of a denoiser in an of
 
 
 def find_published(name: str, published: Published, checkpoint_dir: Union[str, Path, None] = None) -> Optional[Path]:
-    """The file of weights of a target: converted, as published, unpacked, or in its Python package; None: it is absent.
-
-    Args:
-      name: of the target.
-      published: what is known of the file.
-      checkpoint_dir: as in `checkpoint_directory`.
-    """
+    """A target's file of weights: converted, as published, unpacked, or in its Python package; None: it is absent."""
     stem = published.file.removesuffix(".tar.gz") if published.checkpoint else ""
     patterns = [f"{name}{CONVERTED}", published.file, stem, published.checkpoint, published.pattern]
     found = first_present(checkpoint_directory(checkpoint_dir), [pattern for pattern in patterns if pattern])
@@ -60,7 +54,6 @@ def load_published(network: keras.Model, spec: TargetSpec, path: Path) -> keras.
 
     Args:
       network: of `spec`; changed.
-      spec: what is known of the target.
       path: a TensorFlow checkpoint (V1 or V2: prefix, any of its files, folder or archive), a PyTorch file, or a
         `.keras` file that `python -m hgd_tf.targets convert` wrote.
 

@@ -25,7 +25,6 @@ def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, i
       images: some, an even number.
       model: the user's, in it.
       inputs: the same images as the model expects them.
-      name: of the model, for messages.
 
     Raises:
       TargetError: they change; the layer where that begins is named.

@@ -38,9 +38,7 @@ def verify_target(target: Target, source: Source, batch_size: int = 32) -> Verif
     """Classifies labelled images.
 
     Args:
-      target: the classifier.
       source: images and classes; published accuracies are of the central 0.875 of height and width.
-      batch_size: images a batch.
 
     Raises:
       DataError: none of the files is an image.

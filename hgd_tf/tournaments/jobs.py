@@ -87,11 +87,8 @@ class JobRunner:
     """Runs jobs, several at a time, and keeps their results.
 
     Args:
-      results_dir: of finished results.
       work_dir: of what is running; emptied first.
       watch: of all that no entry is to touch; what is finished is added to it.
-      time_limit: seconds a job.
-      parallel: jobs at a time.
       rerun: a name of `RERUNS`: which of the finished jobs are run again. Failed ones are those that ended with a
         non-zero status or at the time limit.
     """

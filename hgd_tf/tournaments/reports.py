@@ -74,8 +74,6 @@ def write_organizers_files(report: Report, folder: Path, all_classification: boo
     """Writes the development toolkit's files: counts, rows attacks, columns defences; and rankings.
 
     Args:
-      report: the figures.
-      folder: of the files.
       all_classification: whether to write a row for each label too; labels that cannot be right are left out. If not,
         that file is removed: it would be of another tournament.
     """

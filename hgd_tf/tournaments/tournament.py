@@ -223,15 +223,11 @@ def _runs(
 
 
 def _problems(jobs: Sequence[Job], results: Sequence[JobResult], output_dir: Path) -> list[Problem]:
-    return [
-        Problem(job.title, text, None if result.folder is None else _relative(result.folder / LOG_FILE, output_dir))
-        for job, result in zip(jobs, results)
-        for text in result.problems
-    ]
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    problems = []
+    for job, result in zip(jobs, results):
+        log = None if result.folder is None else (result.folder / LOG_FILE).relative_to(output_dir).as_posix()
+        problems += [Problem(job.title, text, log) for text in result.problems]
+    return problems
 
 
 def _unlabeled(dataset: Dataset, config: TournamentConfig) -> list[Problem]:

@@ -41,10 +41,7 @@ def train_denoiser(
     """Trains a denoiser and leaves the best one in the run directory, or goes on where such a run was stopped.
 
     Args:
-      config: the run.
       run_dir: its folder; afterwards it holds a defense that `load_defense` loads.
-      sets_dir: where attacked images are kept.
-      overwrite: whether to remove a run that stands in the folder.
 
     Returns:
       The experiment's networks and images, for the evaluation that follows.
