@@ -83,10 +83,7 @@ def collect_labels(images: Collection[str], output: Path) -> Labels:
     found = {without_ending(name): label for name, label in rows}
     known = {name: label for name, label in found.items() if name in expected}
     outside = [f"{name} ({str(label)[:20]})" for name, label in known.items() if label not in LABELS]
-    complaints = {
-        "are without a label": sorted(expected - known.keys()),
-        "have a label outside 1..1000": outside,
-    }
+    complaints = {"are without a label": sorted(expected - known.keys()), "have a label outside 1..1000": outside}
     problems = [
         f"{len(names)} of {len(images)} images {what}: {_some(names)}" for what, names in complaints.items() if names
     ]

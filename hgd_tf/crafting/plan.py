@@ -89,7 +89,6 @@ class SetPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the attacks."""
         return tuple(attack.name for attack in self.attacks)
 
     def numbers(self, shard: int) -> range:

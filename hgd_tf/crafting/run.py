@@ -21,10 +21,7 @@ CraftShards = Callable[[ShardFormat, Sequence[int]], None]
 
 
 def craft_set(
-    plan: SetPlan,
-    folder: Union[str, Path],
-    shard_format: str = "tfrecord",
-    craft_shards: Optional[CraftShards] = None,
+    plan: SetPlan, folder: Union[str, Path], shard_format: str = "tfrecord", craft_shards: Optional[CraftShards] = None
 ) -> dict[str, Any]:
     """Crafts a set, or what is missing of it; the result does not depend on interruptions.
 

@@ -50,7 +50,6 @@ class TestSets(NamedTuple):
 
     @property
     def settings(self) -> list[Setting]:
-        """A setting for each transport."""
         return [Setting(self.side, transport) for transport in self.transports]
 
 

@@ -21,13 +21,7 @@ from hgd_tf.defenses.ensemble import Classifier, Flow
 from hgd_tf.defenses.exporting import PIXELS, export_defense, folder_size
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
-from hgd_tf.submissions.validation import (
-    BATCH_IMAGES,
-    CHANNELS,
-    IMAGE_SIZE,
-    MOST_UNPACKED_BYTES,
-    MOST_ZIPPED_BYTES,
-)
+from hgd_tf.submissions.validation import BATCH_IMAGES, CHANNELS, IMAGE_SIZE, MOST_UNPACKED_BYTES, MOST_ZIPPED_BYTES
 
 ENTRY_POINT, RUNNER_FILE, MODELS_FOLDER = "run_defense.sh", "runner.py", "models"
 TIMED_IMAGES = 2

@@ -152,7 +152,6 @@ class Keras3Layer(keras.layers.Layer):
 
     @property
     def model(self) -> Any:
-        """The Keras 3 model."""
         return self._model()
 
     def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -256,7 +255,6 @@ def policy_of(model: Any) -> str:
 
 
 def _all_layers(model: Any) -> list[Any]:
-    """The layers of a model and of those inside it."""
     inside = [_all_layers(layer) if getattr(layer, "layers", None) else [layer] for layer in model.layers]
     return [layer for layers in inside for layer in layers]
 

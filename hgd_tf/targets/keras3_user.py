@@ -154,7 +154,6 @@ def _tail(calls: Sequence[Call], output: Any) -> list[Call]:
 
 
 def _logits(module: ModuleType, traced: _Traced, outputs: str, probes: np.ndarray) -> Any:
-    """The symbolic logits."""
     candidates = [each for call in _tail(traced.calls, traced.output) for each in _before_activation(module, call)]
     given, *values = _values(module, traced, [traced.output, *candidates], probes)
 

@@ -34,7 +34,6 @@ class Published(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The name of the published file."""
         return self.url.rsplit("/", 1)[-1]
 
     @property

@@ -52,7 +52,6 @@ def write_page(report: Report, folder: Path) -> Path:
 
 
 def render(report: Report) -> str:
-    """The page's HTML."""
     parts = [_introduction(report), _matrix(report), _defenses(report), _attacks(report), _problems(report)]
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{TITLE}</title>\n'

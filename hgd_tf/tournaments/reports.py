@@ -54,7 +54,6 @@ class Report(NamedTuple):
 
 
 def make_report(config: TournamentConfig, standing: Standing) -> Report:
-    """Computes the figures."""
     return Report(
         config,
         standing.classifications,
@@ -132,12 +131,10 @@ def format_table(report: Report) -> str:
 
 
 def percent(fraction: Optional[float]) -> str:
-    """A fraction as people read it."""
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def decimal(number: Optional[float]) -> str:
-    """A number as people read it."""
     return "–" if number is None else f"{number:.1f}"
 
 

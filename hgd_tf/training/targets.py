@@ -7,7 +7,8 @@ from typing import Optional
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.attacks import SignGradientAttack, draw_epsilon, fgsm
+from hgd_tf.attacks import SignGradientAttack, draw_epsilon
+from hgd_tf.attacks.methods import fgsm
 from hgd_tf.data.fashion_mnist import LabeledImages, load_fashion_mnist
 from hgd_tf.files import replacing
 from hgd_tf.foundation.stack import keras

@@ -193,7 +193,7 @@ def _fit(
 ) -> None:
     steps = config.steps_per_epoch or pairs.steps_per_pass
     stateful: list[keras.callbacks.Callback] = [
-        run_callbacks.BestDenoiser(lambda: save_model(single_device(model.denoiser, config), run_path / DENOISER_FILE)),
+        run_callbacks.BestDenoiser(lambda: save_model(single_device(model.denoiser, config), run_path / DENOISER_FILE))
     ]
     schedule: list[keras.callbacks.Callback] = []
     if config.schedule == "cosine":
