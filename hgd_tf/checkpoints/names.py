@@ -45,7 +45,6 @@ class Slot(NamedTuple):
     """A variable of a network and where a file keeps it.
 
     Attributes:
-      layer: it belongs to.
       kind: Keras' name of it, such as `kernel`.
       name: in the file, without a prefix.
       shape: in the file.

@@ -32,10 +32,8 @@ class AttackDirectory(NamedTuple):
     """A directory: its name, its type in the competition, what it runs.
 
     Attributes:
-      name: of the directory.
       kind: `attack` or `targeted_attack`.
       method: a name of `METHODS`.
-      models: names of the attacked networks.
       label: as in `SignGradientAttack`.
     """
 

@@ -23,7 +23,6 @@ class Entry(NamedTuple):
     """A directory that takes part.
 
     Attributes:
-      name: of the directory.
       type: a name of `TYPES`.
       directory: absolute.
       entry_point: the program, absolute.

@@ -23,7 +23,6 @@ class Comparison(NamedTuple):
     """How far two defenses' logits are apart.
 
     Attributes:
-      images: how many were compared.
       largest_logit: of the source, without its sign.
       largest_difference: between the two.
       allowed_difference: what rounding explains.

@@ -30,9 +30,7 @@ class Export(NamedTuple):
     """What was exported.
 
     Attributes:
-      path: of the SavedModel.
       size: of its files, in bytes.
-      signatures: their names.
     """
 
     path: Path

@@ -58,7 +58,6 @@ class LineUp(NamedTuple):
     """A described ensemble, not loaded yet; without flows, the parts of several.
 
     Attributes:
-      path: of its file.
       denoisers: how to load each, by its name.
       targets: the same.
       flows: by the names of denoisers and targets.

@@ -39,7 +39,6 @@ class DescribedTable(NamedTuple):
     """A described table, nothing of which is loaded yet.
 
     Attributes:
-      path: of its file.
       experiment: the networks, images and seed of the attacked images.
       rows: by their names, line-ups of the same parts.
     """

@@ -31,16 +31,6 @@ else:
     except ImportError:
         keras = tf.keras
 
-__all__ = [
-    "KERAS_3_STACK",
-    "has_keras_3",
-    "import_keras_3",
-    "is_keras_3_model",
-    "keras",
-    "keras_package_version",
-    "load_model",
-]
-
 _IS_SECOND = keras.__name__.startswith("tf_keras")
 
 # Keras' argument `safe_mode` holds for the `.keras` format alone, this for every one.

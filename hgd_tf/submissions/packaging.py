@@ -37,7 +37,6 @@ class Package(NamedTuple):
     """A packed submission.
 
     Attributes:
-      path: of the archive.
       size, unpacked_size: in bytes.
       members: of each flow, by its folder's name: its export's bytes, and the seconds that an image took it here.
     """

@@ -17,7 +17,7 @@ from hgd_tf.architectures.inception_v4 import inception_v4
 from hgd_tf.architectures.outputs import IMAGENET_CLASSES, RGB
 from hgd_tf.checkpoints.names import SLIM, TORCH
 from hgd_tf.foundation.stack import keras
-from hgd_tf.targets.spec import Published, TargetSpec
+from hgd_tf.targets.published import Published, TargetSpec
 
 SLIM_URL = "http://download.tensorflow.org/models/"
 LITE_PAGE = "https://pypi.org/project/"
@@ -69,6 +69,10 @@ def _v3(accuracy: float, name: str, date: str, role: str) -> TargetSpec:
     return _inception(inception_v3, name, date, 27_143_152, accuracy, role)
 
 
+def _inception_resnet(accuracy: float, name: str, date: str, role: str, checkpoint: str = "{}.ckpt") -> TargetSpec:
+    return _inception(inception_resnet_v2, name, date, 59_179_952, accuracy, role, checkpoint)
+
+
 def _resnet_v2(depth: int, parameters: int, accuracy: float, role: str) -> TargetSpec:
     build = functools.partial(slim_resnet.resnet_v2, depth)
     return _slim_resnet(build, f"resnet_v2_{depth}", "2017_04_14", parameters, accuracy, role)
@@ -82,22 +86,11 @@ IMAGENET_TARGETS: dict[str, TargetSpec] = {
     "inception_v4": _inception(
         inception_v4, "inception_v4", "2016_09_09", 46_006_800, 0.802, "hold-out of the black-box set, IncV4"
     ),
-    "inception_resnet_v2": _inception(
-        inception_resnet_v2,
-        "inception_resnet_v2",
-        "2016_08_30",
-        59_179_952,
-        0.804,
-        "attacked member, IncResV2",
-        checkpoint="{}_2016_08_30.ckpt",
+    "inception_resnet_v2": _inception_resnet(
+        0.804, "inception_resnet_v2", "2016_08_30", "attacked member, IncResV2", "{}_2016_08_30.ckpt"
     ),
-    "ens_adv_inception_resnet_v2": _inception(
-        inception_resnet_v2,
-        "ens_adv_inception_resnet_v2",
-        "2017_08_18",
-        59_179_952,
-        0.798,
-        "adversarially trained, ensIncResV2",
+    "ens_adv_inception_resnet_v2": _inception_resnet(
+        0.798, "ens_adv_inception_resnet_v2", "2017_08_18", "adversarially trained, ensIncResV2"
     ),
     "resnet_v2_50": _resnet_v2(50, 25_568_360, 0.756, "attacked member, Res"),
     "resnet_v2_101": _resnet_v2(101, 44_577_896, 0.770, "attacked member of Appendix D"),

@@ -176,7 +176,6 @@ class Graph(NamedTuple):
 
     Attributes:
       model_class: makes a model of inputs and outputs.
-      images: the input.
       outputs: of each layer, by its name, in the order of the forward pass; and the responses.
       convolutions: the names of those that are convolutions but depthwise ones.
     """

@@ -74,10 +74,7 @@ class _Traced(NamedTuple):
     """A model from pixels on.
 
     Attributes:
-      name: of the model.
       images: symbolic pixels in [0, 255].
-      calls: of its layers.
-      output: what it gives.
       precision: of the coarsest number format in which it computes.
     """
 

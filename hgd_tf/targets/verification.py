@@ -21,7 +21,6 @@ class Verification(NamedTuple):
     """What came out.
 
     Attributes:
-      images: classified.
       top1, top5: fractions of them whose class was first, or among the first five.
       images_per_second: with decoding, without compilation.
       broken: names of what is no image, which is left out.

@@ -40,8 +40,6 @@ class Job(NamedTuple):
     """An entry on a batch.
 
     Attributes:
-      title: for messages.
-      entry: that runs.
       attack: the name of the attack whose images it makes, or classifies.
       inputs: image files by their names.
       target_classes: by image name, in 1..1000; empty for all but targeted attacks.
@@ -70,7 +68,6 @@ class JobResult(NamedTuple):
       folder: in which log and outputs lie; None: the job could not be run.
       seconds: that the entry took.
       status: as in `Ended`.
-      problems: what is to be known about it.
       images: checksums of the attacked images by name; empty for a defence.
       labels: in 1..1000, by image name without ending; empty for an attack.
     """

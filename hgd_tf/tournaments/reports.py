@@ -34,11 +34,9 @@ class Report(NamedTuple):
     """All figures of a tournament.
 
     Attributes:
-      config: what was played.
       classifications: what the defences said.
       attacks, defenses: scores, the highest first.
       seconds: by (type, name) of every entry, for 100 images; None: it was not run.
-      problems: what is to be known about the runs.
     """
 
     config: TournamentConfig

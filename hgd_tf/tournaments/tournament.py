@@ -68,7 +68,6 @@ class Standing(NamedTuple):
     """What came of a tournament.
 
     Attributes:
-      classifications: what the defences said.
       runs: by (type, name) of every entry, seconds and number of images of each of its runs.
       problems: in the order of the runs.
     """

@@ -113,11 +113,6 @@ class TrainConfig:
         )
 
     @property
-    def denoiser_options(self) -> dict[str, Any]:
-        """What of the denoising network the run chooses, and its weights do not."""
-        return {name: getattr(self, name) for name in ("width", "output_scale")}
-
-    @property
     def defense_name(self) -> str:
         """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE."""
         guidance = self.guidance.replace(PLUS, "_")
