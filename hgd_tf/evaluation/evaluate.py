@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hgd_tf.attacks import METHODS, TEST_SETS, SignGradientAttack
 from hgd_tf.crafting import AttackedSet, SetCrafter
-from hgd_tf.crafting.seen import resized, transported
+from hgd_tf.crafting.sets import resized, transported
 from hgd_tf.data import LabeledImages
 from hgd_tf.data.transports import NONE, Transport
 from hgd_tf.defenses import Classifier

@@ -78,9 +78,7 @@ def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tenso
         return _behind(squash, model, tail, values, images, precision)
 
     are_probabilities, logits = tell(name, values[0], precision, outputs, behind)
-    if logits is not None:
-        return Answers(logits)
-    return Answers(place, are_probabilities)
+    return Answers(place, are_probabilities) if logits is None else Answers(logits)
 
 
 def tell(

@@ -32,18 +32,22 @@ def keras_version(path: Union[str, Path]) -> str:
     """The version of Keras that wrote a `.keras` file, the same unpacked, or an `.h5` file; empty where unsaid."""
     path = Path(path)
     try:
-        if path.is_dir():
-            return json.loads((path / "metadata.json").read_text(encoding="utf-8"))["keras_version"]
-        if zipfile.is_zipfile(path):
-            return json.loads(_zipped(path, "metadata.json"))["keras_version"]
+        if _is_of_files(path):
+            return json.loads(_file_in(path, "metadata.json"))["keras_version"]
         return _hdf5_attribute(path, "keras_version")
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return ""
 
 
-def _zipped(path: Path, name: str) -> bytes:
+def _is_of_files(path: Path) -> bool:
+    return path.is_dir() or zipfile.is_zipfile(path)
+
+
+def _file_in(path: Path, name: str) -> str:
+    if path.is_dir():
+        return (path / name).read_text(encoding="utf-8")
     with zipfile.ZipFile(path) as archive:
-        return archive.read(name)
+        return archive.read(name).decode()
 
 
 def _hdf5_attribute(path: Path, name: str) -> str:
@@ -108,12 +112,8 @@ def reason(error: Exception) -> str:
 
 def _holds_code(path: Path) -> bool:
     """Whether a model's description holds a Python function, which the older of its formats would run unasked."""
-    if path.is_dir():
-        description = (path / "config.json").read_text(encoding="utf-8")
-    elif zipfile.is_zipfile(path):
-        description = _zipped(path, "config.json").decode()
-    else:
-        description = _hdf5_attribute(path, "model_config")
+    is_of_files = _is_of_files(path)
+    description = _file_in(path, "config.json") if is_of_files else _hdf5_attribute(path, "model_config")
     return '"__lambda__"' in json.dumps(json.loads(description))  # in one spelling
 
 

@@ -55,7 +55,9 @@ def user_network(
     model, output, features = _on_float_images(model, output, features)
     model.trainable = False
     images = keras.Input((size, size, channels), name="images")
-    scaled = _scaled(images, input_range, channels_first)
+    low, high = input_range
+    scaled = keras.layers.Rescaling((high - low) / 255.0, offset=low)(images)
+    scaled = keras.layers.Permute((3, 1, 2))(scaled) if channels_first else scaled
     probes = probe_images(size, channels)
     try:
         scaled_probes = keras.Model(images, scaled)(probes)
@@ -134,12 +136,6 @@ def _on_float_images(model: keras.Model, output: Any, features: list[Place]) -> 
     float_model = exposing(model, wanted, [keras.Input(images.shape[1:])], name=model.name)
     output, *maps = float_model.outputs
     return float_model, output, [Place((), tensor) for tensor in maps]
-
-
-def _scaled(images: Any, input_range: tuple[float, float], channels_first: bool) -> Any:
-    low, high = input_range
-    scaled = keras.layers.Rescaling((high - low) / 255.0, offset=low)(images)
-    return keras.layers.Permute((3, 1, 2))(scaled) if channels_first else scaled
 
 
 def _responses(model: keras.Model, answers: Answers, features: list[Place]) -> keras.Model:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from hgd_tf.attacks import Recipe, SignGradientAttack, bind, draw_epsilon
 from hgd_tf.attacks.roles import Roles
-from hgd_tf.crafting.seen import SEEN, AnyTransport, resized, transported
+from hgd_tf.crafting.sets import SEEN, AnyTransport, resized, transported
 from hgd_tf.data.labeled_files import LabeledFile
 from hgd_tf.data.photographs import VARIETIES, CropShape, Variety, random_crops
 from hgd_tf.data.transports import NONE, Transport
