@@ -14,12 +14,13 @@ from torch import nn
 from torch.nn import functional
 
 from hgd_tf.defenses import Classifier
-from hgd_tf.denoisers.layers import SpaceToDepth
 from hgd_tf.denoisers.networks import FEEDBACK, FEEDFORWARD
 from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION, LITE
 from hgd_tf.targets.published import find_published
 from hgd_tf.targets.registry import target_spec
+
+CHANNELS = 3  # of the images
 
 
 def lite_network(number: int, image_size: Optional[int] = None, weights: Optional[Path] = None) -> nn.Module:
@@ -87,14 +88,12 @@ class TorchDunet(nn.Module):
 
     Args:
       width: factor on every layer's channels.
-      block_size: side of the patches of pixels that enter and leave as channels; a divisor of H and W.
     """
 
-    def __init__(self, width: float, block_size: int):
+    def __init__(self, width: float):
         super().__init__()
-        self.block_size, channels = block_size, 3 * block_size**2
         self.feedforward, self.feedback, levels = nn.ModuleList(), nn.ModuleList(), []
-        features = channels
+        features = CHANNELS
         for number, (count, base_filters) in enumerate(FEEDFORWARD):
             filters = round(base_filters * width)
             self.feedforward.append(_block(features, filters, count, stride=1 if number == 0 else 2))
@@ -103,12 +102,10 @@ class TorchDunet(nn.Module):
             filters = round(base_filters * width)
             self.feedback.append(_block(features + lateral, filters, count))
             features = filters
-        self.head = nn.Conv2d(features, channels, 1, bias=False)
+        self.head = nn.Conv2d(features, CHANNELS, 1, bias=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = (images - INCEPTION.mean) / INCEPTION.std
-        if self.block_size > 1:
-            x = functional.pixel_unshuffle(x, self.block_size)
         levels = []
         for block in self.feedforward:
             x = block(x)
@@ -116,10 +113,7 @@ class TorchDunet(nn.Module):
         for block, level in zip(self.feedback, reversed(levels[:-1])):
             x = functional.interpolate(x, level.shape[2:], mode="bilinear", align_corners=True)
             x = block(torch.cat([x, level], 1))
-        noise = self.head(x)
-        if self.block_size > 1:
-            noise = functional.pixel_shuffle(noise, self.block_size)
-        return images + noise * INCEPTION.std
+        return images + self.head(x) * INCEPTION.std
 
 
 def _block(channels: int, filters: int, count: int, stride: int = 1) -> nn.Sequential:
@@ -132,17 +126,13 @@ def _block(channels: int, filters: int, count: int, stride: int = 1) -> nn.Seque
     return nn.Sequential(*modules)
 
 
-def torch_dunet(denoiser: keras.Model, width: float, block_size: int) -> TorchDunet:
+def torch_dunet(denoiser: keras.Model, width: float) -> TorchDunet:
     """Our untrained denoiser in PyTorch, channels-last, with its weights."""
-    twin = TorchDunet(width, block_size)
+    twin = TorchDunet(width)
     ours = sum(int(np.prod(variable.shape)) for variable in denoiser.trainable_variables)
     theirs = sum(parameter.numel() for parameter in twin.parameters())
     assert ours == theirs, f"{ours} trainable parameters of ours, {theirs} of PyTorch's"
     kernels = [layer.kernel.numpy() for layer in denoiser.layers if isinstance(layer, keras.layers.Conv2D)]
-    # Channels of a patch: rows, columns, colors in TensorFlow; colors, rows, columns in PyTorch.
-    order = np.arange(3 * block_size**2).reshape(-1, 3).T.ravel()
-    kernels[0] = kernels[0][:, :, order]
-    kernels[-1] = kernels[-1][..., order]
     convolutions = [module for module in twin.modules() if isinstance(module, nn.Conv2d)]
     for convolution, kernel in zip(convolutions, kernels):
         convolution.weight.data.copy_(torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()))
@@ -152,8 +142,7 @@ def torch_dunet(denoiser: keras.Model, width: float, block_size: int) -> TorchDu
 def trained_dunet(denoiser: keras.Model) -> nn.Module:
     """Our trained denoiser in PyTorch, frozen and channels-last, with its weights and moving statistics."""
     first = next(layer for layer in denoiser.layers if isinstance(layer, keras.layers.Conv2D))
-    block_size = next((layer.block_size for layer in denoiser.layers if isinstance(layer, SpaceToDepth)), 1)
-    twin = torch_dunet(denoiser, first.filters / FEEDFORWARD[0][1], block_size)
+    twin = torch_dunet(denoiser, first.filters / FEEDFORWARD[0][1])
     ours = [layer for layer in denoiser.layers if isinstance(layer, keras.layers.BatchNormalization)]
     theirs = [module for module in twin.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm, module in zip(ours, theirs):

@@ -1,7 +1,7 @@
 """Speed of a training step of the logits guided denoiser beside the same step in PyTorch, on the CPU.
 
     pip install -e '.[imagenet,parity]' torch
-    python benchmarks/training.py [--width=0.25] [--block_size=1] [--rounds=15] [--threads=2]
+    python benchmarks/training.py [--width=0.25] [--rounds=15] [--threads=2]
     python benchmarks/training.py --ablation
 
 A step: the target (EfficientNet-Lite, published weights) answers the clean batch, the denoiser in training mode the
@@ -51,7 +51,6 @@ SLOW_ROUNDS, PROCESSES = 3, 2
 
 _TARGET = flags.DEFINE_enum("target", "efficientnet_lite0", [f"efficientnet_lite{n}" for n in range(3)], "The target.")
 _WIDTH = flags.DEFINE_float("width", 0.25, "Of the DUNET.", 1 / 64)
-_BLOCK_SIZE = flags.DEFINE_integer("block_size", 1, "Of the DUNET; a divisor of the image size.", 1)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 160, "Side of the images.", 32)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images a step.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Turns of every program.", 3)
@@ -68,7 +67,6 @@ class Setting(NamedTuple):
 
     title: str
     width: float
-    block_size: int = 1
     precision: str = "float32"
     frozen: bool = True
 
@@ -110,7 +108,7 @@ def our_model(setting: Setting) -> GuidedDenoiser:
         target = load_target(name, image_size=size)
     else:
         target = Target(load_network(name, image_size=size), name=name)
-    denoiser = dunet(setting.width, block_size=setting.block_size, precision=setting.precision)
+    denoiser = dunet(setting.width, precision=setting.precision)
     guide = target if setting.precision == "float32" else target.in_bfloat16()
     model = GuidedDenoiser(denoiser, target, GUIDANCES["logits"], (), guide)
     model.compile(keras.optimizers.Adam(LEARNING_RATE, epsilon=ADAM_EPSILON))
@@ -134,7 +132,7 @@ def our_step(model: GuidedDenoiser, **options) -> Step:
 
 def torch_step(way: TorchWay, setting: Setting, weights_of: keras.Model) -> Step:
     """From the weights of our denoiser."""
-    denoiser = torch_dunet(weights_of, setting.width, setting.block_size)
+    denoiser = torch_dunet(weights_of, setting.width)
     target, in_bfloat16 = _torch_target(way), setting.precision == "bfloat16"
     optimizer = torch.optim.Adam(denoiser.parameters(), LEARNING_RATE, eps=ADAM_EPSILON, fused=True)
     attacked, clean = map(_channels_last, random_images())
@@ -218,8 +216,7 @@ def ablation_settings() -> list[Setting]:
         Setting("plain Keras", width, frozen=False),
         Setting("+ frozen target", width),
         Setting("+ bfloat16", width, precision="bfloat16"),
-        Setting("+ block size 2", width, 2, "bfloat16"),
-        Setting("+ twice the width", 2 * width, 2, "bfloat16"),
+        Setting("+ twice the width", 2 * width, precision="bfloat16"),
     ]
 
 
@@ -271,8 +268,6 @@ def _seconds_in_process(number: int, environment: dict[str, str], arguments: lis
 def main(_) -> None:
     warnings.simplefilter("ignore")
     logging.set_verbosity(logging.ERROR)
-    if _IMAGE_SIZE.value % _BLOCK_SIZE.value:
-        raise app.UsageError(f"--block_size={_BLOCK_SIZE.value} does not divide --image_size={_IMAGE_SIZE.value}")
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(_INTER_OP_THREADS.value or _THREADS.value)
     torch.set_num_threads(_THREADS.value)
@@ -283,7 +278,7 @@ def main(_) -> None:
         ablate()
     else:
         for precision in ("float32", "bfloat16"):
-            compare(Setting(precision, _WIDTH.value, _BLOCK_SIZE.value, precision))
+            compare(Setting(precision, _WIDTH.value, precision))
 
 
 if __name__ == "__main__":

@@ -11,34 +11,50 @@ from typing import TYPE_CHECKING, Any
 from hgd_tf.foundation.quiet import mute_tensorflow, starts_a_command
 
 if TYPE_CHECKING:
-    from hgd_tf.attacks import (
-        METHODS,
-        Roles,
-        SignGradientAttack,
-        adaptive_ifgsm,
-        decayed_ifgsm,
-        fgsm,
-        ifgsm,
-        momentum_ifgsm,
-        no_op,
-        projected_gradient_descent,
-        sign_noise,
-    )
-    from hgd_tf.attacks.recipes import RECIPES
-    from hgd_tf.checkpoints.locate import set_checkpoint_directory
-    from hgd_tf.crafting import AttackedSet, SetCrafter
-    from hgd_tf.data import LabeledImages, load_fashion_mnist, load_samples
-    from hgd_tf.defenses import Classifier, Defense, load_defense, save_defense
-    from hgd_tf.defenses.ensemble import Ensemble, Flow
-    from hgd_tf.defenses.exporting import export_defense
-    from hgd_tf.defenses.guarding import guard
-    from hgd_tf.denoisers import dae, dunet, gaussian, load_official_denoiser, median
-    from hgd_tf.errors import HgdError
-    from hgd_tf.evaluation import COLUMNS
-    from hgd_tf.evaluation.evaluate import TestSets, craft_test_sets, evaluate_defense
-    from hgd_tf.foundation.stack import keras
-    from hgd_tf.guidance import GUIDANCES, Guidance, GuidedDenoiser, Term, parse_guidance
-    from hgd_tf.targets import Target, load_target
+    from hgd_tf.attacks import METHODS as METHODS
+    from hgd_tf.attacks import Roles as Roles
+    from hgd_tf.attacks import SignGradientAttack as SignGradientAttack
+    from hgd_tf.attacks.methods import adaptive_ifgsm as adaptive_ifgsm
+    from hgd_tf.attacks.methods import decayed_ifgsm as decayed_ifgsm
+    from hgd_tf.attacks.methods import fgsm as fgsm
+    from hgd_tf.attacks.methods import ifgsm as ifgsm
+    from hgd_tf.attacks.methods import momentum_ifgsm as momentum_ifgsm
+    from hgd_tf.attacks.methods import no_op as no_op
+    from hgd_tf.attacks.methods import projected_gradient_descent as projected_gradient_descent
+    from hgd_tf.attacks.methods import sign_noise as sign_noise
+    from hgd_tf.attacks.recipes import RECIPES as RECIPES
+    from hgd_tf.checkpoints.locate import set_checkpoint_directory as set_checkpoint_directory
+    from hgd_tf.crafting import AttackedSet as AttackedSet
+    from hgd_tf.crafting import SetCrafter as SetCrafter
+    from hgd_tf.data import LabeledImages as LabeledImages
+    from hgd_tf.data import load_fashion_mnist as load_fashion_mnist
+    from hgd_tf.data import load_samples as load_samples
+    from hgd_tf.defenses import Classifier as Classifier
+    from hgd_tf.defenses import Defense as Defense
+    from hgd_tf.defenses import load_defense as load_defense
+    from hgd_tf.defenses import save_defense as save_defense
+    from hgd_tf.defenses.ensemble import Ensemble as Ensemble
+    from hgd_tf.defenses.ensemble import Flow as Flow
+    from hgd_tf.defenses.exporting import export_defense as export_defense
+    from hgd_tf.defenses.guarding import guard as guard
+    from hgd_tf.denoisers import dae as dae
+    from hgd_tf.denoisers import dunet as dunet
+    from hgd_tf.denoisers import gaussian as gaussian
+    from hgd_tf.denoisers import load_official_denoiser as load_official_denoiser
+    from hgd_tf.denoisers import median as median
+    from hgd_tf.errors import HgdError as HgdError
+    from hgd_tf.evaluation import COLUMNS as COLUMNS
+    from hgd_tf.evaluation.evaluate import TestSets as TestSets
+    from hgd_tf.evaluation.evaluate import craft_test_sets as craft_test_sets
+    from hgd_tf.evaluation.evaluate import evaluate_defense as evaluate_defense
+    from hgd_tf.foundation.stack import keras as keras
+    from hgd_tf.guidance import GUIDANCES as GUIDANCES
+    from hgd_tf.guidance import Guidance as Guidance
+    from hgd_tf.guidance import GuidedDenoiser as GuidedDenoiser
+    from hgd_tf.guidance import Term as Term
+    from hgd_tf.guidance import parse_guidance as parse_guidance
+    from hgd_tf.targets import Target as Target
+    from hgd_tf.targets import load_target as load_target
 
 __version__ = "0.2.0"
 
@@ -46,7 +62,8 @@ if starts_a_command():
     mute_tensorflow()
 
 _NAMES = {
-    "hgd_tf.attacks": "METHODS Roles SignGradientAttack adaptive_ifgsm decayed_ifgsm fgsm ifgsm momentum_ifgsm no_op "
+    "hgd_tf.attacks": "Roles SignGradientAttack",
+    "hgd_tf.attacks.methods": "METHODS adaptive_ifgsm decayed_ifgsm fgsm ifgsm momentum_ifgsm no_op "
     "projected_gradient_descent sign_noise",
     "hgd_tf.attacks.recipes": "RECIPES",
     "hgd_tf.checkpoints.locate": "set_checkpoint_directory",
@@ -66,52 +83,7 @@ _NAMES = {
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
-__all__ = [
-    "COLUMNS",
-    "GUIDANCES",
-    "METHODS",
-    "RECIPES",
-    "AttackedSet",
-    "Classifier",
-    "Defense",
-    "Ensemble",
-    "Flow",
-    "Guidance",
-    "GuidedDenoiser",
-    "HgdError",
-    "LabeledImages",
-    "Roles",
-    "SetCrafter",
-    "SignGradientAttack",
-    "Target",
-    "Term",
-    "TestSets",
-    "adaptive_ifgsm",
-    "craft_test_sets",
-    "dae",
-    "decayed_ifgsm",
-    "dunet",
-    "evaluate_defense",
-    "export_defense",
-    "fgsm",
-    "gaussian",
-    "guard",
-    "ifgsm",
-    "keras",
-    "load_defense",
-    "load_fashion_mnist",
-    "load_official_denoiser",
-    "load_samples",
-    "load_target",
-    "median",
-    "momentum_ifgsm",
-    "no_op",
-    "parse_guidance",
-    "projected_gradient_descent",
-    "save_defense",
-    "set_checkpoint_directory",
-    "sign_noise",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

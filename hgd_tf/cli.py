@@ -39,7 +39,6 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
 
     Args:
       main: receives the positional arguments, without the program's name.
-      allow_arguments: whether there may be any.
     """
 
     def guarded(argv: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ them stand no defence, the median and Gaussian filters and the adversarially tra
 PGD x2 (appendix B) beside it. The file of a line-up (hgd_tf/defenses/line_up.py) beside a run is one more row. The
 table is saved as results.csv and results.json.
 
-With --test_dir, images of your own are the test images of runs that were trained on --photographs: a folder a class,
+With --test_dir, images of your own are the test images of runs that were trained on photographs: a folder a class,
 files that --labels classifies, that table alone, samples (twelve photographs of the package), or tfds:NAME:SPLIT.
 
     python -m hgd_tf.evaluate --table=FILE.json --test_dir=DIR --labels=TABLE.csv
@@ -18,8 +18,9 @@ Instead of runs, a file says what the rows are, each an ensemble in the paper's 
 ["LGD0->Lite0", "LGD0->Lite1"], and on which networks the images are attacked (hgd_tf/evaluation/described_table.py says
 how). So are denoisers tested before targets that they were not trained for (Table 5) and in combinations (Table 9).
 
---test_sizes says at which sides images are attacked, --transport what happens to them before the defence sees them:
-each has a part of the table of its own, and keys such as white_eps4@299+jpeg:75 in the files.
+--test_sizes says at which sides images are attacked, --transport what happens to them before the defence sees them (of
+none, jpeg:75, webp:80, resize:0.5:nearest, crop:0.12, shift:1, resize:0.8+jpeg:75, …): each has a part of the table of
+its own, and keys such as white_eps4@299+jpeg:75 in the files. Without these flags, all is as runs or table have it.
 
 Every row has its cost beside it, in 10⁹ float operations an image. Interrupted, the same command goes on with the
 attack that it was at.
@@ -27,17 +28,19 @@ attack that it was at.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from hgd_tf import cli
+from hgd_tf.config_flags import define_flag
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import evaluate_table
+from hgd_tf.experiment import ExperimentConfig
+from hgd_tf.foundation.description import settings
 from hgd_tf.study import evaluate_runs
-from hgd_tf.tuple_flags import define_sizes, define_transports
 
 COMPARISON = "runs/comparison"
 
@@ -50,21 +53,11 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 _TABLE = flags.DEFINE_string("table", None, "JSON file that describes the rows, instead of runs.")
 _SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
-_TEST_DIR = flags.DEFINE_string(
-    "test_dir", None, "Images of known class, instead of the runs' or the table's own test images."
-)
-_LABELS = flags.DEFINE_string("labels", None, "CSV with the columns file and label, of --test_dir.")
-_TEST_SIZES = define_sizes(
-    "test_sizes",
-    "Sides in pixels at which the images are attacked; default: as run, or of ImageNet networks 299 and their own.",
-)
-_TRANSPORT = define_transports(
-    "transport",
-    (),
-    "What happens to attacked images before the defence sees them, a table for each: some of none, jpeg:75, "
-    "webp:80, resize:0.5:nearest, crop:0.12, shift:1, resize:0.8+jpeg:75, …; default: as run, or none.",
-)
-_ADAPTIVE_IMAGES = flags.DEFINE_integer("adaptive_images", None, "Images for the adaptive attack; default: as run.", 1)
+_FIELDS = {
+    name: define_flag(settings(ExperimentConfig)[name]._replace(default=None))
+    for name in ("test_dir", "labels", "test_sizes", "test_transports", "adaptive_images")
+}
+flags.DEFINE_alias("transport", "test_transports")
 
 flags.register_multi_flags_validator(
     ["labels", "test_dir"],
@@ -74,19 +67,16 @@ flags.register_multi_flags_validator(
 
 
 def _changes() -> dict[str, Any]:
-    fields = {"test_sizes": _TEST_SIZES, "test_transports": _TRANSPORT, "adaptive_images": _ADAPTIVE_IMAGES}
-    changes: dict[str, Any] = {field: flag.value for field, flag in fields.items() if flag.value}
-    if _TEST_DIR.value:
-        changes.update(test_dir=_TEST_DIR.value, labels=_LABELS.value, photographs=None, data_dir=None)
-    return changes
+    changes = {name: flag.value for name, flag in _FIELDS.items() if flag.value is not None}
+    return {"labels": None, **changes} if "test_dir" in changes else changes
 
 
-def _default_output_dir(runs: Sequence[str]) -> str:
+def _default_output_dir(runs: Sequence[str], changed: Collection[str]) -> str:
     if _TABLE.value is not None:
         return str(Path(COMPARISON) / Path(_TABLE.value).stem)
     # Nothing is written into a shipped defence, and a run's own results are of its own images and settings.
     is_of_one_run = len(runs) == 1 and Path(runs[0]).is_dir()
-    is_as_run = not (_TEST_DIR.value or _TEST_SIZES.value or _TRANSPORT.value)
+    is_as_run = not {"test_dir", "test_sizes", "test_transports"}.intersection(changed)
     return runs[0] if is_of_one_run and is_as_run else COMPARISON
 
 
@@ -95,11 +85,12 @@ def main(runs: Sequence[str]) -> None:
         raise RunError(f"--table={_TABLE.value} describes every row: expected no runs beside it, received {runs[0]}")
     if not runs and _TABLE.value is None:
         raise RunError("expected the folder of at least one training run, received none")
-    output_dir = _OUTPUT_DIR.value or _default_output_dir(runs)
+    changes = _changes()
+    output_dir = _OUTPUT_DIR.value or _default_output_dir(runs, changes)
     if _TABLE.value is not None:
-        print(evaluate_table(_TABLE.value, output_dir, _SETS_DIR.value, _changes()))
+        print(evaluate_table(_TABLE.value, output_dir, _SETS_DIR.value, changes))
     else:
-        print(evaluate_runs(runs, output_dir, _SETS_DIR.value, _changes()))
+        print(evaluate_runs(runs, output_dir, _SETS_DIR.value, changes))
     print(f"\nResults are in {output_dir}")
 
 

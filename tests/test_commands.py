@@ -152,7 +152,6 @@ MISTAKES = {
     "missing photographs": Mistake("train", [*SMALL, "--images=absent"], r"no such folder of images: absent"),
     "few photographs": Mistake("train", [*SMALL, "--images=words"], r"at least 4 images, received 1"),
     "no precision": Mistake("train", [*SMALL, "--precision=float16"], r"precision.*float16.*bfloat16"),
-    "patches of nothing": Mistake("train", [*SMALL, "--block_size=0"], r"block_size.*0"),
     "no recipe of training": Mistake("train", [*SMALL, "--recipe=white_eps4"], r"recipe.*white_eps4.*train_mix"),
     "momentum above 1": Mistake("train", [*SMALL, "--ema=1.5"], r"ema.*1\.5"),
     "statistics of no start": Mistake(

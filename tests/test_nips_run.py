@@ -118,7 +118,7 @@ def test_is_the_papers_configuration(run):
         assert (experiment["target"], experiment["members"]) == (name, ["target"])
         assert experiment["networks"] == dict.fromkeys(APPENDIX_D_NETWORKS, PLAYER)
         assert (config["guidance"], config["recipe"], config["craft"]) == ("feature", "appendix_d", "stored")
-        assert (config["denoiser"], config["width"], config["block_size"]) == ("dunet", 1.0, 1)
+        assert (config["denoiser"], config["width"]) == ("dunet", 1.0)
         assert (config["learning_rate"], config["schedule"], config["precision"]) == (1e-3, "plateau", "float32")
 
 

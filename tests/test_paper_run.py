@@ -88,7 +88,7 @@ def test_is_the_papers_configuration(run):
     assert experiment["members"] == ["target", "inception_resnet_v2", "resnet_v2_50"]
     assert (experiment["holdout"], experiment["ens_target"]) == ("inception_v4", "ens3_adv_inception_v3")
     assert (config["guidance"], config["recipe"], config["craft"]) == ("logits", "train_set", "stored")
-    assert (config["denoiser"], config["width"], config["block_size"]) == ("dunet", 1.0, 1)
+    assert (config["denoiser"], config["width"]) == ("dunet", 1.0)
     assert (config["learning_rate"], config["schedule"], config["precision"]) == (1e-3, "plateau", "float32")
 
 

@@ -157,7 +157,7 @@ def _undefended(networks: Networks, number: int, paths: Sequence[Path]) -> np.nd
 
 def _by_the_command(folder: Path, defense: str) -> dict[str, int]:
     output = folder / f"{Path(defense).stem}.csv"
-    command = [sys.executable, "-m", "hgd_tf.defend", f"--input_dir={folder / 'images'}", f"--output_file={output}"]
+    command = [sys.executable, "-m", "hgd_tf.defend", f"--images={folder / 'images'}", f"--output_file={output}"]
     subprocess.run([*command, f"--defense={defense}", "--time_limit=100000"], check=True)
     return read_answers(output)
 

@@ -50,11 +50,10 @@ guidances() { # Tables 2, 3 and 8
     first first_dae --denoiser=dae
     guided dae dae first_dae
 }
-efficiency() { # three widths, folded pixels or not, two resolutions
+efficiency() { # three widths, two resolutions; what folded pixels is of code that is no longer there (commit 1659860)
     basis
     with_first_steps narrow --width=0.125
     with_first_steps wide --width=0.5
-    with_first_steps folded --block_size=2
     guided larger distillation first --image_size=160
 }
 transfer() { # Tables 5 and 9: Lite1 and Lite2, each with a denoiser of its own and one that goes on from Lite0's

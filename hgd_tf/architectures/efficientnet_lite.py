@@ -44,10 +44,8 @@ def efficientnet_lite(name: str, width: float, depth: float, image_size: int) ->
     """Images (N, size, size, 3) in [0, 255] to features (after the 1x1 convolution of the head) and logits.
 
     Args:
-      name: of the model.
       width: factor on the filters of all but stem and head.
       depth: factor on the repeats of all but the first and last stage.
-      image_size: side of the input.
     """
     images = rgb_images(image_size)
     x = _relu6(_batch_norm(_conv(LITE.layer()(images), STEM_FILTERS, 3, 2, "conv_stem"), "bn0"), "bn0.relu6")

@@ -31,9 +31,7 @@ def conv(
     Args:
       x: maps (N, h, w, C).
       name: its scope in the checkpoint.
-      filters: channels of the output.
       kernel: None: as the name's ending says ("1x7" is 1 high and 7 wide).
-      strides, padding: as in Keras.
     """
     if kernel is None:
         height, width = name.rsplit("_", 1)[-1].split("x")
@@ -70,6 +68,23 @@ def pool_branch(x: tf.Tensor, scope: str, filters: int) -> tf.Tensor:
 def concat(name: str, *branches: tf.Tensor) -> tf.Tensor:
     """The branches' channels in a row."""
     return layers.Concatenate(name=name)(list(branches))
+
+
+def branches(x: tf.Tensor, scope: str, *rows: tuple) -> list[tf.Tensor]:
+    """`branch` of each row of convolutions on the same maps: SCOPE/Branch_0, SCOPE/Branch_1, …."""
+    return [branch(x, f"{scope}/Branch_{number}", *row) for number, row in enumerate(rows)]
+
+
+def mixed(x: tf.Tensor, scope: str, pool_filters: int, *rows: tuple) -> tf.Tensor:
+    """`branches` and a pooling one, as a block of unchanged height and width."""
+    pooled = f"{scope}/Branch_{len(rows)}"
+    return concat(scope, *branches(x, scope, *rows), pool_branch(x, pooled, pool_filters))
+
+
+def reduction(x: tf.Tensor, scope: str, *rows: tuple) -> tf.Tensor:
+    """`branches` that end at stride 2 beside a maximum, as a block of half the height and width."""
+    pooled = f"{scope}/Branch_{len(rows)}/MaxPool_1a_3x3"
+    return concat(scope, *branches(x, scope, *rows), max_pool(x, pooled))
 
 
 def dense_logits(x: tf.Tensor, scope: str) -> tf.Tensor:

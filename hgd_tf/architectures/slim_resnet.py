@@ -6,7 +6,6 @@ pad on one side only.
 
 from __future__ import annotations
 
-import functools
 from typing import Callable
 
 from hgd_tf.architectures.outputs import IMAGENET_CLASSES, responses, rgb_images
@@ -26,7 +25,6 @@ def resnet_v1(depth: int, image_size: int = NATIVE_SIZE) -> keras.Model:
 
     Args:
       depth: 50, 101 or 152.
-      image_size: side of the input.
     """
     images = rgb_images(image_size)
     x = _relu(_batch_norm(_root(VGG.layer()(images), use_bias=False), "conv1/BatchNorm"), "conv1/Relu")
@@ -41,12 +39,6 @@ def resnet_v2(depth: int, image_size: int = NATIVE_SIZE) -> keras.Model:
     x = _blocks(layers.MaxPooling2D(3, 2, padding="same", name="pool1")(x), depth, _unit_v2)
     x = _relu(_batch_norm(x, "postnorm"), "postnorm/Relu")
     return responses(images, f"resnet_v2_{depth}", x, _logits(x))
-
-
-resnet_v1_152 = functools.partial(resnet_v1, 152)
-resnet_v2_50 = functools.partial(resnet_v2, 50)
-resnet_v2_101 = functools.partial(resnet_v2, 101)
-resnet_v2_152 = functools.partial(resnet_v2, 152)
 
 
 def _blocks(x, depth: int, unit: Callable):

@@ -27,11 +27,9 @@ def torch_resnet(
     """Images (N, size, size, 3) in [0, 255] to features (the last block's output) and logits.
 
     Args:
-      name: of the model.
       units: of each of the four blocks.
       groups: of the 3x3 convolutions (ResNeXt's cardinality); 1 is ResNet.
       group_width: channels of a group in the first block.
-      image_size: side of the input.
     """
     images = rgb_images(image_size)
     x = _conv_relu(TORCH.layer()(images), 64, 7, 2, "conv1", "bn1")

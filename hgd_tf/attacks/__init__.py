@@ -1,22 +1,10 @@
 """Attacks within an L-infinity ball, the recipes of the paper's sets, and the sets themselves."""
 
-from hgd_tf.attacks.methods import (
-    METHODS,
-    adaptive_ifgsm,
-    decayed_ifgsm,
-    fgsm,
-    ifgsm,
-    momentum_ifgsm,
-    no_op,
-    projected_gradient_descent,
-    sign_noise,
-)
+from hgd_tf.attacks.methods import METHODS
 from hgd_tf.attacks.recipes import (
     TEST_SETS,
-    TRAIN_SET,
     TRAINING_RECIPES,
     VALIDATION_RECIPES,
-    VALIDATION_SET,
     Recipe,
     Roles,
     bind,
@@ -24,26 +12,3 @@ from hgd_tf.attacks.recipes import (
     draw_epsilon,
 )
 from hgd_tf.attacks.sign_gradient import SignGradientAttack
-
-__all__ = [
-    "METHODS",
-    "TEST_SETS",
-    "TRAINING_RECIPES",
-    "TRAIN_SET",
-    "VALIDATION_RECIPES",
-    "VALIDATION_SET",
-    "Recipe",
-    "Roles",
-    "SignGradientAttack",
-    "adaptive_ifgsm",
-    "bind",
-    "check_players",
-    "decayed_ifgsm",
-    "draw_epsilon",
-    "fgsm",
-    "ifgsm",
-    "momentum_ifgsm",
-    "no_op",
-    "projected_gradient_descent",
-    "sign_noise",
-]

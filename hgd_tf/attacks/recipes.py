@@ -51,7 +51,6 @@ class Recipe(NamedTuple):
     """A named list of attacks.
 
     Attributes:
-      name: of the set.
       attacks: what is done to every image, each with its own draw of the image's epsilon.
       lowest, highest: bounds of epsilon, an integer drawn uniformly, both included.
       classes: the part of the classes, in a random order, whose images are attacked: from this fraction to that.

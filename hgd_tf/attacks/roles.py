@@ -22,10 +22,6 @@ OF_APPENDIX_D = Rule(
 def load_attacked(name: str, **options: Any) -> Target:
     """`load_target`; of NAME@SIDE, the registered network NAME with an input of that side, called NAME@SIDE.
 
-    Args:
-      name: of a network, or the path of a Keras model.
-      options: as in `load_target`.
-
     Raises:
       TargetError: the network does not load, or not at that side.
     """
@@ -82,7 +78,6 @@ class Cast:
         """The networks by the parts they play, each loaded once.
 
         Args:
-          target: the network to defend.
           as_named: whether `load_other` gives the target too, by its name. Where it gives another one, of another size
             or with other weights, that one plays the parts in `networks` which have its name: so these depend on no
             target.

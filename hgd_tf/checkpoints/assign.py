@@ -34,8 +34,6 @@ def assign(
     Args:
       network: functional; unchanged where something is missing.
       tensors: the file's, by name, in its order; may read them when asked.
-      names: of the file.
-      file: its path, for messages.
       layer_name: a layer's name to the file's.
       definition_order: layer names in the order of the forward pass to those in the file's order; a PyTorch file none
         of whose names is the network's is then matched by order and shape. Where it has a scale that the network's

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import http.client
 import json
 import os
@@ -19,7 +18,7 @@ from typing import Optional, Union
 from tqdm import tqdm
 
 from hgd_tf.errors import CheckpointError
-from hgd_tf.files import write_json
+from hgd_tf.files import sha256, write_json
 
 BLOCK = 1 << 16  # bytes
 PAUSE = 1.0  # seconds before the second attempt; it grows with every one
@@ -36,8 +35,6 @@ def fetch(url: str, path: Union[str, Path], *, timeout: float = 30.0, attempts: 
     there. A valid file at `path` is left as it is.
 
     Args:
-      url: http or https.
-      path: of the file.
       timeout: seconds without a byte after which a connection is given up.
       attempts: in a row without a byte gained before the download is given up.
 
@@ -62,7 +59,8 @@ def fetch(url: str, path: Union[str, Path], *, timeout: float = 30.0, attempts: 
             download.go_on()
         except NETWORK_ERRORS as error:
             failures = failures + 1 if download.received == before else 1
-            if failures >= attempts or _final(error):
+            is_refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if failures >= attempts or is_refused:
                 raise CheckpointError(download.failure(error)) from error
             time.sleep(PAUSE * failures)
     return download.finish()
@@ -72,7 +70,6 @@ def check_file(path: Path, name: Optional[str] = None) -> None:
     """Raises CheckpointError unless the file is a readable archive, or what its name says.
 
     Args:
-      path: the file.
       name: its name where `path` has another, temporary one.
     """
     name = name or path.name
@@ -92,23 +89,10 @@ def check_file(path: Path, name: Optional[str] = None) -> None:
         if not members:
             raise CheckpointError(f"{path} is an empty archive")
     digest = HASH_IN_NAME.search(name)
-    if digest and not _sha256(path).startswith(digest[1]):
+    if digest and not sha256(path).startswith(digest[1]):
         raise CheckpointError(
-            f"{path} is damaged: expected a SHA-256 that begins with {digest[1]}, received {_sha256(path)[:8]}"
+            f"{path} is damaged: expected a SHA-256 that begins with {digest[1]}, received {sha256(path)[:8]}"
         )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _final(error: Exception) -> bool:
-    """Whether another attempt cannot help."""
-    return isinstance(error, urllib.error.HTTPError) and error.code < 500
 
 
 class _Download:

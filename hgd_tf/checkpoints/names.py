@@ -45,7 +45,6 @@ class Slot(NamedTuple):
     """A variable of a network and where a file keeps it.
 
     Attributes:
-      layer: it belongs to.
       kind: Keras' name of it, such as `kernel`.
       name: in the file, without a prefix.
       shape: in the file.
@@ -71,8 +70,6 @@ def slots(
     """Every variable of `network`, with the name and shape that it has in a file of that naming.
 
     Args:
-      network: a functional model.
-      names: of the file.
       layer_name: a layer's name to the file's.
       layer_order: layer names in the order of the forward pass to the order of the slots.
       with_scale: whether batch normalizations without a scale have a slot for one.

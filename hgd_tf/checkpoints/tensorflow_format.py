@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.errors import CheckpointError
+from hgd_tf.errors import CheckpointError, first_line
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, OSError, IndexError)  # the reader's are not OpErrors alone
@@ -35,7 +35,7 @@ class TensorFlowCheckpoint(Mapping):
             self._reader = tf.train.load_checkpoint(str(prefix))
             self.shapes = {name: tuple(shape) for name, shape in self._reader.get_variable_to_shape_map().items()}
         except READ_ERRORS as error:
-            raise CheckpointError(f"{prefix} is damaged or no TensorFlow checkpoint: {_reason(error)}") from error
+            raise CheckpointError(f"{prefix} is damaged or no TensorFlow checkpoint: {first_line(error)}") from error
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.shapes:
@@ -43,17 +43,13 @@ class TensorFlowCheckpoint(Mapping):
         try:
             return self._reader.get_tensor(name)
         except READ_ERRORS as error:
-            raise CheckpointError(f"{self._prefix}: cannot read {name}: {_reason(error)}") from error
+            raise CheckpointError(f"{self._prefix}: cannot read {name}: {first_line(error)}") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
 
     def __len__(self) -> int:
         return len(self.shapes)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager

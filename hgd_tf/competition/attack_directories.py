@@ -5,19 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Union
 
-from hgd_tf.attacks.recipes import (
-    APPENDIX_D,
-    EACH_MEMBER,
-    ENSEMBLE,
-    HOLDOUT,
-    NOBODY,
-    TARGET,
-    TEST_SETS,
-    TRAIN_MIX,
-    Networks,
-    RecipeAttack,
-    Role,
-)
+from hgd_tf.attacks import recipes
 from hgd_tf.competition.entries import ATTACK, METADATA_FILE, TARGETED_ATTACK, metadata_json
 from hgd_tf.files import replacing
 
@@ -32,10 +20,8 @@ class AttackDirectory(NamedTuple):
     """A directory: its name, its type in the competition, what it runs.
 
     Attributes:
-      name: of the directory.
       kind: `attack` or `targeted_attack`.
       method: a name of `METHODS`.
-      models: names of the attacked networks.
       label: as in `SignGradientAttack`.
     """
 
@@ -49,9 +35,11 @@ class AttackDirectory(NamedTuple):
 def attack_directories() -> list[AttackDirectory]:
     """Table 1's and appendix D's attacks, those that competitors were given on every network, and targeted ones."""
     found = {}
-    attacks = [attack for recipe in (TRAIN_MIX, *TEST_SETS, APPENDIX_D) for attack in recipe.attacks]
-    roles = (TARGET, ENSEMBLE, HOLDOUT)
-    attacks += [RecipeAttack(method, role) for method in COMPETITION_METHODS for role in roles]
+    attacks = [
+        attack for recipe in (recipes.TRAIN_MIX, *recipes.TEST_SETS, recipes.APPENDIX_D) for attack in recipe.attacks
+    ]
+    roles = (recipes.TARGET, recipes.ENSEMBLE, recipes.HOLDOUT)
+    attacks += [recipes.RecipeAttack(method, role) for method in COMPETITION_METHODS for role in roles]
     for attack in attacks:
         for role, models in _players(attack.role):
             name = f"{attack.method}_{role}" if role else attack.method
@@ -64,14 +52,19 @@ def attack_directories() -> list[AttackDirectory]:
     return list(found.values())
 
 
-def _players(role: Role) -> list[tuple[str, tuple[str, ...]]]:
+def _players(role: recipes.Role) -> list[tuple[str, tuple[str, ...]]]:
     """A role's name and networks. Appendix D's ensembles are the members too: there are no more at hand."""
-    if isinstance(role, Networks):
-        role = TARGET if len(role.names) == 1 else ENSEMBLE
-    if role == EACH_MEMBER:
+    if isinstance(role, recipes.Networks):
+        role = recipes.TARGET if len(role.names) == 1 else recipes.ENSEMBLE
+    if role == recipes.EACH_MEMBER:
         return [(member, (member,)) for member in MEMBERS]
-    players = {TARGET: MEMBERS[:1], ENSEMBLE: MEMBERS, HOLDOUT: (HELD_OUT,), NOBODY: ()}[role]
-    return [(ENSEMBLE if role == ENSEMBLE else "".join(players), players)]
+    players = {
+        recipes.TARGET: MEMBERS[:1],
+        recipes.ENSEMBLE: MEMBERS,
+        recipes.HOLDOUT: (HELD_OUT,),
+        recipes.NOBODY: (),
+    }[role]
+    return [(recipes.ENSEMBLE if role == recipes.ENSEMBLE else "".join(players), players)]
 
 
 def write_attack_directories(folder: Union[str, Path]) -> list[Path]:

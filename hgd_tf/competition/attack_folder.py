@@ -41,10 +41,8 @@ def attack_folder(
 
     Args:
       attack: with label `given`, the folder's `target_class.csv` says which.
-      method: what is done.
       input_dir, output_dir: folders; the second is made where it is absent.
       epsilon: the L-infinity radius in pixel units.
-      channels: to which images are converted.
       batch_size: images of one size computed at a time.
       seed: of random draws, together with an image's place among the sorted names.
 

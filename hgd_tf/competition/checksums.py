@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable, Union
 
-BLOCK = 1 << 20
+from hgd_tf.files import sha256
 
 
 def content_checksum(content: bytes) -> str:
@@ -42,11 +42,7 @@ def checksum(path: Union[str, Path]) -> str:
 
 @functools.cache
 def _checksum(path: str, _: tuple[int, ...]) -> str:
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            found.update(block)
-    return found.hexdigest()
+    return sha256(path)
 
 
 def files_below(folder: Union[str, Path]) -> Iterator[Path]:

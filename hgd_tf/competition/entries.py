@@ -23,7 +23,6 @@ class Entry(NamedTuple):
     """A directory that takes part.
 
     Attributes:
-      name: of the directory.
       type: a name of `TYPES`.
       directory: absolute.
       entry_point: the program, absolute.
@@ -42,12 +41,7 @@ class Entry(NamedTuple):
 
 
 def metadata_json(kind: str, entry_point: str) -> str:
-    """The content of the metadata.json of one of this project's entries.
-
-    Args:
-      kind: a name of `TYPES`.
-      entry_point: the program's file in the entry's directory.
-    """
+    """The content of the metadata.json of one of this project's entries."""
     fields = dict(zip(FIELDS, (kind, CONTAINER, CONTAINER_GPU, entry_point)))
     return json.dumps(fields, indent=2) + "\n"
 

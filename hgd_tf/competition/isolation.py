@@ -43,8 +43,6 @@ def run_isolated(
     A child that leaves the process group (setsid) is not found.
 
     Args:
-      command: the program and its arguments.
-      directory: in which it runs.
       log: file for stdout and stderr.
       time_limit: seconds, after which the whole group is killed.
       stop: set by who wants it to end at once.

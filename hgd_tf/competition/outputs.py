@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import stat
@@ -14,7 +15,7 @@ from PIL import Image
 
 from hgd_tf.competition.files import LABELS
 from hgd_tf.competition.runner import admitted_bytes
-from hgd_tf.data.images import decode_image, write_image
+from hgd_tf.data.images import as_picture, decode_image, write_image
 from hgd_tf.errors import DataError
 
 ENDINGS = (".png", ".jpg")
@@ -38,7 +39,6 @@ def collect_images(originals: Mapping[str, bytes], output_dir: Path, epsilon: in
 
     Args:
       originals: the attacked images' files by their names; only these names are looked at.
-      output_dir: what the attack wrote.
       epsilon: to which it is clipped around the originals.
       kept_dir: of the clipped images, under the same names.
 
@@ -67,17 +67,12 @@ def collect_images(originals: Mapping[str, bytes], output_dir: Path, epsilon: in
 
 def _resize(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """To height and width of a shape, as the organizers do it."""
-    picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BICUBIC)).reshape(shape)
+    picture = as_picture(image).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
+    return np.asarray(picture).reshape(shape)
 
 
 def collect_labels(images: Collection[str], output: Path) -> Labels:
-    """Reads a defence's output, a line NAME,LABEL each; the last line of an image counts.
-
-    Args:
-      images: names of the classified images, with their endings.
-      output: the file.
-    """
+    """Reads what a defence says of images (names with endings): a line NAME,LABEL each, the last of an image counts."""
     if not _is_ordinary_file(output):
         return Labels({}, ["there is no output file"])
     size, admitted = output.stat().st_size, admitted_bytes(len(images))
@@ -88,10 +83,7 @@ def collect_labels(images: Collection[str], output: Path) -> Labels:
     found = {without_ending(name): label for name, label in rows}
     known = {name: label for name, label in found.items() if name in expected}
     outside = [f"{name} ({str(label)[:20]})" for name, label in known.items() if label not in LABELS]
-    complaints = {
-        "are without a label": sorted(expected - known.keys()),
-        "have a label outside 1..1000": outside,
-    }
+    complaints = {"are without a label": sorted(expected - known.keys()), "have a label outside 1..1000": outside}
     problems = [
         f"{len(names)} of {len(images)} images {what}: {_some(names)}" for what, names in complaints.items() if names
     ]
@@ -113,19 +105,11 @@ def _rows(content: bytes) -> tuple[list[tuple[str, int]], list[str]]:
     text = content.decode("utf-8", "replace").replace("\0", "\ufffd")
     try:
         for row in csv.reader(io.StringIO(text, newline="")):
-            if len(row) > 1 and _is_integer(row[1]):
+            with contextlib.suppress(ValueError, IndexError):
                 rows.append((row[0], int(row[1])))
     except csv.Error as error:
         return rows, [f"the output cannot be read further than {len(rows)} rows: {error}"]
     return rows, []
-
-
-def _is_integer(text: str) -> bool:
-    try:
-        int(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_ordinary_file(path: Path) -> bool:

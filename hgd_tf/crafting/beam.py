@@ -47,7 +47,6 @@ def on_beam(config: CraftConfig, options: Sequence[str] = ()) -> CraftShards:
     """What `craft_set` takes as `craft_shards`.
 
     Args:
-      config: the set, which every worker loads for itself.
       options: Beam's own, such as `--runner=FlinkRunner`; default: its DirectRunner.
     """
 

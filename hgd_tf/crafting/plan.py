@@ -89,7 +89,6 @@ class SetPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the attacks."""
         return tuple(attack.name for attack in self.attacks)
 
     def numbers(self, shard: int) -> range:
@@ -100,7 +99,6 @@ class SetPlan:
         """Crafts a shard; files that are no images are left out.
 
         Args:
-          shard: its number.
           on_batch: called with the number of attacked images finished since the last call.
         """
         numbers, clean = self.source.read(self.numbers(shard))

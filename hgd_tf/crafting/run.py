@@ -21,15 +21,11 @@ CraftShards = Callable[[ShardFormat, Sequence[int]], None]
 
 
 def craft_set(
-    plan: SetPlan,
-    folder: Union[str, Path],
-    shard_format: str = "tfrecord",
-    craft_shards: Optional[CraftShards] = None,
+    plan: SetPlan, folder: Union[str, Path], shard_format: str = "tfrecord", craft_shards: Optional[CraftShards] = None
 ) -> dict[str, Any]:
     """Crafts a set, or what is missing of it; the result does not depend on interruptions.
 
     Args:
-      plan: the set.
       folder: where it stands afterwards: shards, `plan.json` and, when it is complete, `manifest.json`, which adds the
         numbers of images, the names of those left out and a checksum a shard.
       shard_format: a name of `FORMATS`.

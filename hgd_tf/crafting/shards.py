@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from hgd_tf.crafting.plan import Record
 from hgd_tf.data.images import as_picture, decode_image
-from hgd_tf.errors import DataError
+from hgd_tf.errors import DataError, first_line
 from hgd_tf.files import replacing, write_json
 
 PNG_LEVEL = 1  # noise does not compress; higher levels only take longer
@@ -26,8 +26,6 @@ class ShardFormat(abc.ABC):
     """How records lie in a folder.
 
     Args:
-      folder: of the set.
-      shard_count: how many shards it has.
       attacks: names of the attacks, in the order of a record's.
     """
 
@@ -115,7 +113,7 @@ class TFRecordFormat(ShardFormat):
                 features = tf.train.Example.FromString(content).features.feature
                 yield self._record(features, images)
         except (tf.errors.OpError, IndexError, ValueError, DataError) as error:
-            raise DataError(f"{path} is truncated or damaged ({_first_line(error)})") from error
+            raise DataError(f"{path} is truncated or damaged ({first_line(error)})") from error
 
     def _record(self, features, images: bool) -> Record:
         attacked, epsilon = list(features["attacked"].bytes_list.value), features["epsilon"].int64_list.value
@@ -201,7 +199,3 @@ def _integers(values) -> tf.train.Feature:
 
 def _bytes(values) -> tf.train.Feature:
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=list(values)))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

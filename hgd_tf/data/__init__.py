@@ -12,20 +12,6 @@ from hgd_tf.data.photographs import CropShape, PhotographSplits, load_photograph
 from hgd_tf.data.sample_images import load_samples
 from hgd_tf.data.splits import LabeledImages, Splits
 
-__all__ = [
-    "CropShape",
-    "LabeledImages",
-    "PhotographSplits",
-    "Splits",
-    "are_photographs",
-    "load_fashion_mnist",
-    "load_folder",
-    "load_photographs",
-    "load_samples",
-    "load_splits",
-    "open_images",
-]
-
 
 def are_photographs(images: Union[str, Path, None]) -> bool:
     """Whether images to train on are read by `load_photographs`; the others by `load_splits`."""

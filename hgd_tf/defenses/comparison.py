@@ -23,7 +23,6 @@ class Comparison(NamedTuple):
     """How far two defenses' logits are apart.
 
     Attributes:
-      images: how many were compared.
       largest_logit: of the source, without its sign.
       largest_difference: between the two.
       allowed_difference: what rounding explains.
@@ -45,12 +44,13 @@ def compare(classify: Classify, source: Classifier, name: str) -> Comparison:
     Args:
       classify: what is to answer as the source.
       source: computes in float32.
-      name: for the message.
 
     Raises:
       TargetError: the difference is larger.
     """
-    with _without_tensor_float32():
+    # Float32 to its last bit on GPUs too, whose products have ten bits otherwise.
+    tensor_float32 = tf.config.experimental.tensor_float_32_execution_enabled()
+    with temporarily(tf.config.experimental.enable_tensor_float_32_execution, False, tensor_float32):
         batches = probes(max(source.sizes), source.channels)
         answers = [np.asarray(classify(batch)["logits"]) for batch in batches]
         expected = [source(batch)["logits"].numpy() for batch in batches]
@@ -96,11 +96,10 @@ def _terms(source: Classifier) -> int:
 
 
 @contextlib.contextmanager
-def _without_tensor_float32() -> Iterator[None]:
-    """Float32 to its last bit on GPUs too, whose products have ten bits otherwise."""
-    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(False)
+def temporarily(choose: Callable[[Any], Any], value: Any, before: Any) -> Iterator[None]:
+    """Calls `choose` with a value, and in the end with the one before."""
+    choose(value)
     try:
         yield
     finally:
-        tf.config.experimental.enable_tensor_float_32_execution(enabled)
+        choose(before)

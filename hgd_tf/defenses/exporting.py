@@ -30,9 +30,7 @@ class Export(NamedTuple):
     """What was exported.
 
     Attributes:
-      path: of the SavedModel.
       size: of its files, in bytes.
-      signatures: their names.
     """
 
     path: Path
@@ -174,12 +172,7 @@ def _decode(content: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def _write_extras(
-    folder: Path,
-    model: ExportedModel,
-    path: Path,
-    source: str,
-    signatures: dict[str, Any],
-    comparison: Comparison,
+    folder: Path, model: ExportedModel, path: Path, source: str, signatures: dict[str, Any], comparison: Comparison
 ) -> None:
     """What TensorFlow Serving reads beside the model, and a description for people."""
     folder.mkdir()

@@ -13,10 +13,9 @@ from hgd_tf.defenses.saving import load_denoiser
 from hgd_tf.errors import TargetError
 from hgd_tf.foundation.stack import has_keras_3, is_keras_3_model, keras
 from hgd_tf.targets import TARGETS, load_target, resize_to
-from hgd_tf.targets.graph import Place, exposing, is_graph
+from hgd_tf.targets.graph import Place, exposing, is_graph, scope_name
 from hgd_tf.targets.keras3 import OUTPUT, calls_of, functional, keras_3, reason
 from hgd_tf.targets.keras3_user import built_shape
-from hgd_tf.targets.names import scope_name
 from hgd_tf.targets.user import PIXELS, image_shape
 
 if has_keras_3():

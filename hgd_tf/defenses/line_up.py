@@ -55,10 +55,9 @@ class DescribedFlow(NamedTuple):
 
 
 class LineUp(NamedTuple):
-    """A described ensemble, not loaded yet.
+    """A described ensemble, not loaded yet; without flows, the parts of several.
 
     Attributes:
-      path: of its file.
       denoisers: how to load each, by its name.
       targets: the same.
       flows: by the names of denoisers and targets.
@@ -67,7 +66,20 @@ class LineUp(NamedTuple):
     path: Path
     denoisers: dict[str, Loader]
     targets: dict[str, Loader]
-    flows: tuple[DescribedFlow, ...]
+    flows: tuple[DescribedFlow, ...] = ()
+
+    def with_flows(self, flows: Any, where: str = "") -> LineUp:
+        """The same parts with these flows, as a file has them; `where` they stand in it is for messages.
+
+        Raises:
+          RunError: there is no flow, or one is malformed or names what the file does not describe.
+        """
+        if not isinstance(flows, list):
+            raise RunError(f"{self.path}: {where}expected an array of flows, received {flows!r}")
+        if not flows:
+            raise RunError(f"{self.path}: {where}expected at least one flow, such as 'A{ARROW}X', received none")
+        prefix = f"{self.path}: {where}"
+        return self._replace(flows=tuple(_parse(prefix, flow, self.denoisers, self.targets) for flow in flows))
 
     def load(self) -> Ensemble:
         """Loads what the flows use, all at a time.
@@ -92,32 +104,8 @@ class LineUp(NamedTuple):
         return Ensemble([loaded(flow) for flow in self.flows])
 
 
-class Parts(NamedTuple):
-    """The denoisers and targets that a file describes; the attributes are those of a `LineUp`."""
-
-    path: Path
-    denoisers: dict[str, Loader]
-    targets: dict[str, Loader]
-
-    def line_up(self, flows: Any, where: str = "") -> LineUp:
-        """The ensemble of flows through these parts.
-
-        Args:
-          flows: as in the file.
-          where: they stand in it, for messages.
-
-        Raises:
-          RunError: there is no flow, or one is malformed or names what the file does not describe.
-        """
-        if not isinstance(flows, list):
-            raise RunError(f"{self.path}: {where}expected an array of flows, received {flows!r}")
-        if not flows:
-            raise RunError(f"{self.path}: {where}expected at least one flow, such as 'A{ARROW}X', received none")
-        return LineUp(*self, tuple(_parse(f"{self.path}: {where}", flow, *self[1:]) for flow in flows))
-
-
 def load_parts(line_ups: Sequence[LineUp]) -> dict[str, Any]:
-    """Loads what the flows of line-ups of the same `Parts` use, by name; each part once, and all at a time.
+    """Loads what the flows of line-ups of the same parts use, by name; each part once, and all at a time.
 
     Raises:
       RunError: files are missing or damaged; the message names every one.
@@ -144,10 +132,10 @@ def read_line_up(path: Union[str, Path]) -> LineUp:
     """
     path = bundled(path)
     content = read_sections(path, SECTIONS, "an ensemble")
-    return described_parts(path, content).line_up(content["flows"])
+    return described_parts(path, content).with_flows(content["flows"])
 
 
-def described_parts(path: Union[str, Path], content: Mapping[str, Any]) -> Parts:
+def described_parts(path: Union[str, Path], content: Mapping[str, Any]) -> LineUp:
     """What the sections `denoisers` and `targets` of a file's content describe.
 
     Raises:
@@ -159,7 +147,7 @@ def described_parts(path: Union[str, Path], content: Mapping[str, Any]) -> Parts
     both = denoisers.keys() & targets.keys()
     if both:
         raise RunError(f"{path}: {min(both)} is the name of a denoiser and of a target")
-    return Parts(path, denoisers, targets)
+    return LineUp(path, denoisers, targets)
 
 
 def _weighted(where: str, entry: dict[str, Any]) -> tuple[Any, Optional[float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 import hgd_tf.denoisers  # noqa: F401  registers the layers that a denoiser file names
-from hgd_tf.defenses.defense import Defense
+from hgd_tf.defenses.ensemble import Defense
 from hgd_tf.errors import RunError, TargetError
 from hgd_tf.files import replacing, write_json
 from hgd_tf.foundation.stack import is_keras_3_model, keras, load_model
@@ -147,4 +147,5 @@ def load_denoiser(name_or_directory: Union[str, Path]) -> keras.Model:
     try:
         return load_model(directory / DENOISER_FILE)
     except UNREADABLE as error:
-        raise RunError(f"{directory}: the saved defense cannot be read: {error}") from error
+        reason = str(error).rpartition("Exception encountered: ")[2]
+        raise RunError(f"{directory}: the saved defense cannot be read: {reason}") from error

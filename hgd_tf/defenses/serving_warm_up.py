@@ -30,8 +30,6 @@ def write_warm_up(path: Union[str, Path], model: str, inputs: Mapping[str, Mappi
     """Writes a TFRecord with one request a signature.
 
     Args:
-      path: of the file.
-      model: the name under which it is served.
       inputs: of each signature, by its name: its inputs by theirs.
     """
     with tf.io.TFRecordWriter(str(path)) as records:

@@ -5,15 +5,3 @@ from hgd_tf.denoisers.networks import MIN_IMAGE_SIZE, PRECISIONS, dae, dunet, re
 from hgd_tf.denoisers.official import load_official_denoiser
 
 DENOISERS = {"dunet": dunet, "dae": dae}
-
-__all__ = [
-    "DENOISERS",
-    "MIN_IMAGE_SIZE",
-    "PRECISIONS",
-    "dae",
-    "dunet",
-    "gaussian",
-    "load_official_denoiser",
-    "median",
-    "rescaled",
-]

@@ -9,6 +9,7 @@ import tensorflow as tf
 from hgd_tf.foundation.stack import keras
 
 PACKAGE = "hgd_tf"
+NO_FOLDING = "denoisers that fold pixels into channels are no longer supported"
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -51,40 +52,7 @@ class AddNoise(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class SpaceToDepth(keras.layers.Layer):
-    """Folds each patch of `block_size` x `block_size` pixels into the channels of one.
+    """What files of denoisers that folded pixels begin with."""
 
-    Input: (N, H, W, C). Output: (N, ceil(H / block_size), ceil(W / block_size), block_size² C); where a side is no
-    multiple of `block_size`, its last pixels are mirrored.
-    """
-
-    def __init__(self, block_size: int, **kwargs):
-        super().__init__(**kwargs)
-        self.block_size = block_size
-
-    def call(self, images: tf.Tensor) -> tf.Tensor:
-        missing = [-tf.shape(images)[axis] % self.block_size for axis in (1, 2)]
-        padded = tf.pad(images, [(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)], "SYMMETRIC")
-        return tf.nn.space_to_depth(tf.ensure_shape(padded, [None, None, None, images.shape[-1]]), self.block_size)
-
-    def get_config(self):
-        return {**super().get_config(), "block_size": self.block_size}
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class DepthToSpaceLike(keras.layers.Layer):
-    """Inverse of `SpaceToDepth`.
-
-    Input: [x (N, h, w, block_size² C), images (N, H, W, C), as folded into h x w]. Output: (N, H, W, C).
-    """
-
-    def __init__(self, block_size: int, **kwargs):
-        super().__init__(**kwargs)
-        self.block_size = block_size
-
-    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
-        x, images = inputs
-        unfolded = tf.nn.depth_to_space(x, self.block_size)
-        return unfolded[:, : tf.shape(images)[1], : tf.shape(images)[2]]
-
-    def get_config(self):
-        return {**super().get_config(), "block_size": self.block_size}
+    def __init__(self, **config):
+        raise ValueError(NO_FOLDING)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
+from hgd_tf.denoisers.layers import AddNoise, UpsampleLike
 from hgd_tf.foundation.stack import keras
 from hgd_tf.normalization import INCEPTION, Normalization
 
@@ -32,7 +32,6 @@ def dunet(
     lateral: bool = True,
     output_scale: float = 1.0,
     zero_head: bool = False,
-    block_size: int = 1,
     synchronized: bool = False,
     precision: str = "float32",
     statistics_momentum: float = 0.9,
@@ -49,8 +48,6 @@ def dunet(
       lateral: whether a feedback block sees the feedforward block of its side too, by concatenation.
       output_scale: factor on the predicted negative noise; 2 is the paper's PGD x2 (appendix B).
       zero_head: start with a zero head, so that the untrained network is the identity.
-      block_size: side of the patches of pixels that enter and leave as channels of one; 1: none, the paper's. At 2 the
-        large maps of the first level, where most of the time goes, have a quarter of the positions.
       synchronized: normalize over the batch of all replicas; for training under a `tf.distribute` strategy.
       precision: in which convolutions are computed, `float32` or `bfloat16`; variables and images stay float32.
       statistics_momentum: of batch normalization's moving mean and variance; the authors' is 0.9.
@@ -63,7 +60,7 @@ def dunet(
     Raises:
       ValueError: width leaves a layer without channels, blocks do not match, or an argument is not positive.
     """
-    _check(width, channels, feedforward, feedback, output_scale, block_size, precision)
+    _check(width, channels, feedforward, feedback, output_scale, precision)
     policy = PRECISIONS[precision]
 
     def convolution(x, filters: int, strides: int = 1):
@@ -84,8 +81,6 @@ def dunet(
 
     images = keras.Input((None, None, channels), name="images")
     x = normalization.layer()(images)
-    if block_size > 1:
-        x = SpaceToDepth(block_size)(x)
     levels = []
     for number, (count, filters) in enumerate(feedforward):
         x = block(x, count, filters, strides=1 if number == 0 else 2)
@@ -96,18 +91,13 @@ def dunet(
             x = layers.Concatenate(dtype=policy)([x, level])
         x = block(x, count, filters)
     initializer = "zeros" if zero_head else "glorot_uniform"
-    head = layers.Conv2D(
-        channels * block_size**2, 1, use_bias=False, kernel_initializer=initializer, dtype=policy, name="head"
-    )
-    noise = head(x)
-    if block_size > 1:
-        noise = DepthToSpaceLike(block_size)([noise, images])
+    head = layers.Conv2D(channels, 1, use_bias=False, kernel_initializer=initializer, dtype=policy, name="head")
     scale = np.multiply(normalization.std, output_scale).tolist()
-    denoised = AddNoise(scale=scale, name="denoised")([images, noise])
+    denoised = AddNoise(scale=scale, name="denoised")([images, head(x)])
     return keras.Model(images, denoised, name=name)
 
 
-def _check(width, channels, feedforward, feedback, output_scale, block_size, precision) -> None:
+def _check(width, channels, feedforward, feedback, output_scale, precision) -> None:
     fewest = min(filters for _, filters in (*feedforward, *feedback))
     if round(fewest * width) < 1:
         raise ValueError(f"width must leave every layer a channel (at least 1/{fewest}), received {width}")
@@ -115,8 +105,6 @@ def _check(width, channels, feedforward, feedback, output_scale, block_size, pre
         raise ValueError(f"expected a feedback block for each but one of {len(feedforward)}, received {len(feedback)}")
     if channels < 1:
         raise ValueError(f"channels must be at least 1, received {channels}")
-    if block_size < 1:
-        raise ValueError(f"block_size must be at least 1, received {block_size}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, received {precision!r}")
     if not output_scale > 0:

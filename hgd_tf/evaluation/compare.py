@@ -21,10 +21,7 @@ UNFINISHED = "unfinished_results{}.json"  # of each side
 
 
 def compare(
-    defenses: Mapping[str, Classifier],
-    experiment: Experiment,
-    config: ExperimentConfig,
-    keep_in: Optional[Path] = None,
+    defenses: Mapping[str, Classifier], experiment: Experiment, config: ExperimentConfig, keep_in: Optional[Path] = None
 ) -> Results:
     """Evaluates each of the defences, by name, on the experiment's test images at every side, under every transport.
 
@@ -71,10 +68,7 @@ def baselines(experiment: Experiment) -> dict[str, Defense]:
 
 
 def compare_and_save(
-    defenses: Mapping[str, Classifier],
-    experiment: Experiment,
-    config: ExperimentConfig,
-    output_dir: Path,
+    defenses: Mapping[str, Classifier], experiment: Experiment, config: ExperimentConfig, output_dir: Path
 ) -> str:
     """Evaluates each of the defences, by name; saves the results in the folder and returns the table."""
     results = compare(defenses, experiment, config, output_dir)

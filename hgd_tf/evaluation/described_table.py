@@ -40,7 +40,6 @@ class DescribedTable(NamedTuple):
     """A described table, nothing of which is loaded yet.
 
     Attributes:
-      path: of its file.
       experiment: the networks, images and seed of the attacked images.
       rows: by their names, line-ups of the same parts.
     """
@@ -76,7 +75,7 @@ def read_table(path: Union[str, Path]) -> DescribedTable:
     if not content["rows"]:
         raise RunError(f"{path}: expected at least one row, such as 'none': ['X'], received none")
     parts = described_parts(path, content)
-    rows = {name: parts.line_up(flows, f"row {name!r}: ") for name, flows in content["rows"].items()}
+    rows = {name: parts.with_flows(flows, f"row {name!r}: ") for name, flows in content["rows"].items()}
     return DescribedTable(path, _experiment(path, content["experiment"]), rows)
 
 
@@ -89,9 +88,6 @@ def evaluate_table(
     """Evaluates the rows that a file describes (the paper's Tables 5 and 9); saves the results and returns the table.
 
     Args:
-      path: of the file; see its head in this module.
-      output_dir: of the results.
-      sets_dir: of the attacked images.
       changes: fields of `ExperimentConfig` that replace the file's, as in its `changed`.
 
     Raises:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hgd_tf.attacks import METHODS, TEST_SETS, SignGradientAttack
 from hgd_tf.crafting import AttackedSet, SetCrafter
-from hgd_tf.crafting.seen import resized, transported
+from hgd_tf.crafting.sets import resized, transported
 from hgd_tf.data import LabeledImages
 from hgd_tf.data.transports import NONE, Transport
 from hgd_tf.defenses import Classifier
@@ -50,7 +50,6 @@ class TestSets(NamedTuple):
 
     @property
     def settings(self) -> list[Setting]:
-        """A setting for each transport."""
         return [Setting(self.side, transport) for transport in self.transports]
 
 
@@ -115,7 +114,6 @@ def evaluate_defenses(
 
     Args:
       defenses: each of any number of flows, of any sizes.
-      test_sets: what to test on.
       on_batch: called with the number of images classified or attacked since the last call.
       keep_in: a file for the figures of each attack as soon as they are there, from which an interrupted call of the
         same defences and sets goes on. For the caller to remove.

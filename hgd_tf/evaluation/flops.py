@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from typing import Any, Callable
 
 import tensorflow as tf
 
+from hgd_tf.defenses.comparison import temporarily
 from hgd_tf.defenses.ensemble import Classifier
 
 GIGA = 1e9
@@ -37,35 +36,12 @@ def float_operations(function: Callable[..., Any], *specs: tf.TensorSpec) -> int
       function: from tensors; it is traced anew, and not run.
       specs: of its arguments, of known shapes: nothing is counted where a shape is unknown.
     """
-    with _inlined(), _without_warnings():
+    # The profiler does not look into functions that a graph calls, such as filters and Keras' grouped convolutions.
+    inlined = temporarily(tf.config.run_functions_eagerly, True, tf.config.functions_run_eagerly())
+    logger = tf.get_logger()  # the profiler uses what TensorFlow itself deprecates
+    with inlined, temporarily(logger.setLevel, logging.ERROR, logger.level):
         graph = tf.function(function).get_concrete_function(*specs).graph
         options = tf.compat.v1.profiler.ProfileOptionBuilder(
             tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
         ).with_empty_output()
         return tf.compat.v1.profiler.profile(graph, cmd="op", options=options.build()).total_float_ops
-
-
-@contextlib.contextmanager
-def _inlined() -> Iterator[None]:
-    """Traces what stands inside tf.functions too, such as filters and Keras' grouped convolutions.
-
-    The profiler does not look into the functions that a graph calls.
-    """
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """The profiler uses what TensorFlow itself deprecates."""
-    logger = tf.get_logger()
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

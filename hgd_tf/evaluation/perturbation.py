@@ -21,7 +21,6 @@ def perturbation_levels(target: Target, clean: Any, perturbed: Any) -> dict[str,
     """E_l(x, x') = |f_l(x') - f_l(x)|₁ / |f_l(x)|₁ of every layer, averaged over the images (section 5.1).
 
     Args:
-      target: the classifier.
       clean, perturbed: x and x', (N, H, W, C), uint8 or float32 in [0, 255].
 
     Returns:
@@ -41,6 +40,6 @@ def gaussian_noise_like(clean: Any, perturbed: Any, seed: int) -> np.ndarray:
     """The clean images with Gaussian noise whose L2 norm is that of each perturbation; float32, unclipped."""
     clean = np.asarray(clean, np.float32)
     noise = np.random.default_rng(seed).normal(size=clean.shape).astype(np.float32)
-    axes = (1, 2, 3)
-    wanted = np.sqrt(np.sum((np.asarray(perturbed, np.float32) - clean) ** 2, axis=axes, keepdims=True))
-    return clean + noise * wanted / np.sqrt(np.sum(noise**2, axis=axes, keepdims=True))
+    moved = np.asarray(perturbed, np.float32) - clean
+    wanted, received = (np.sqrt(np.sum(each**2, axis=(1, 2, 3), keepdims=True)) for each in (moved, noise))
+    return clean + noise * wanted / received

@@ -17,9 +17,6 @@ class Results(NamedTuple):
     """A table: what it was measured on and the rows by the defences' names.
 
     Attributes:
-      seed, dataset, target: of the experiment.
-      test_images, adaptive_images: how many.
-      rows: by the defences' names.
       side: of the images in pixels as they are read for the target.
       settings: under which all was measured.
     """

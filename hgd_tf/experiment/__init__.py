@@ -2,5 +2,3 @@
 
 from hgd_tf.experiment.config import ExperimentConfig
 from hgd_tf.experiment.loading import Experiment, load_experiment
-
-__all__ = ["Experiment", "ExperimentConfig", "load_experiment"]

@@ -31,7 +31,6 @@ def checks_pixels(entry: Optional[Callable] = None, *, overshoot: float = 0.0) -
     Nothing is looked at in a graph, nor in calls within another checked one, whose images are not the caller's.
 
     Args:
-      entry: the method.
       overshoot: how far beyond [0, 255] is no matter for a warning, as part of the images' own range.
     """
     if entry is None:

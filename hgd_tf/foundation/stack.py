@@ -31,16 +31,6 @@ else:
     except ImportError:
         keras = tf.keras
 
-__all__ = [
-    "KERAS_3_STACK",
-    "has_keras_3",
-    "import_keras_3",
-    "is_keras_3_model",
-    "keras",
-    "keras_package_version",
-    "load_model",
-]
-
 _IS_SECOND = keras.__name__.startswith("tf_keras")
 
 # Keras' argument `safe_mode` holds for the `.keras` format alone, this for every one.
@@ -55,7 +45,6 @@ def load_model(
     """The uncompiled Keras 2 model of a `.keras` or `.h5` file or a SavedModel, whichever stack wrote it.
 
     Args:
-      path: of it.
       custom_objects: classes and functions of the user's own, by the names that the file has for them.
       safe_mode: whether Python code inside the file is refused.
 

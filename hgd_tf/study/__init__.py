@@ -1,6 +1,4 @@
 """From description to table: training, then evaluation, of one run or several; shipping what came out."""
 
 from hgd_tf.study.several import train_and_test, train_each
-from hgd_tf.study.table_of_runs import evaluate_run, evaluate_runs
-
-__all__ = ["evaluate_run", "evaluate_runs", "train_and_test", "train_each"]
+from hgd_tf.study.table_of_runs import evaluate_runs

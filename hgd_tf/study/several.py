@@ -48,7 +48,6 @@ def train_each(
 
     Args:
       config: of every run, but for its target.
-      targets: registered names.
       run_dir: folder of the runs' folders, `NAME` each.
       sets_dir, overwrite: as in `train_denoiser`.
 
@@ -64,7 +63,8 @@ def train_each(
     refuse(
         {f"`{name}` is of one target, received {value} for several": value is not None for name, value in own.items()}
     )
-    runs = {name: _of_target(config, name) for name in targets}
+    experiments = {name: dataclasses.replace(config.experiment, target=name) for name in targets}
+    runs = {name: dataclasses.replace(config, experiment=experiment) for name, experiment in experiments.items()}
     check_players(TRAINING_RECIPES[config.recipe], config.experiment.networks)
     for name, its_config in runs.items():
         _check_weights(name)
@@ -81,10 +81,6 @@ def train_each(
         gc.collect()  # networks and compiled attacks are in circles, which would wait for memory that is not there
     write_json(run_dir / MODELS_FILE, _line_up(config, targets))
     return run_dir / MODELS_FILE
-
-
-def _of_target(config: TrainConfig, name: str) -> TrainConfig:
-    return dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, target=name))
 
 
 def _check_weights(name: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import tensorflow as tf
 
-from hgd_tf.defenses.defense import Defense
+from hgd_tf.defenses.ensemble import Defense
 from hgd_tf.defenses.saving import DENOISER_FILE, load_saved, save_defense
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.files import replacing, write_json

@@ -53,8 +53,6 @@ def evaluate_runs(
 
     Args:
       runs: their folders, or names of shipped defenses; and files of line-ups, each a row of its own.
-      output_dir: of the results.
-      sets_dir: of the attacked images.
       changes: as in `ExperimentConfig.changed`; with a `test_dir`, runs may be unfinished.
 
     Raises:

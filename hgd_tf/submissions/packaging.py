@@ -21,13 +21,7 @@ from hgd_tf.defenses.ensemble import Classifier, Flow
 from hgd_tf.defenses.exporting import PIXELS, export_defense, folder_size
 from hgd_tf.errors import RunError
 from hgd_tf.files import replacing, write_json
-from hgd_tf.submissions.validation import (
-    BATCH_IMAGES,
-    CHANNELS,
-    IMAGE_SIZE,
-    MOST_UNPACKED_BYTES,
-    MOST_ZIPPED_BYTES,
-)
+from hgd_tf.submissions.validation import BATCH_IMAGES, CHANNELS, IMAGE_SIZE, MOST_UNPACKED_BYTES, MOST_ZIPPED_BYTES
 
 ENTRY_POINT, RUNNER_FILE, MODELS_FOLDER = "run_defense.sh", "runner.py", "models"
 TIMED_IMAGES = 2
@@ -43,7 +37,6 @@ class Package(NamedTuple):
     """A packed submission.
 
     Attributes:
-      path: of the archive.
       size, unpacked_size: in bytes.
       members: of each flow, by its folder's name: its export's bytes, and the seconds that an image took it here.
     """
@@ -63,7 +56,6 @@ def package(classifier: Classifier, output_file: Union[str, Path], source: str) 
     """Writes a submission as a zip file, complete or not at all; one model a flow, so that time can drop flows.
 
     Args:
-      classifier: the defence.
       output_file: ends in .zip.
       source: where the classifier comes from, for the descriptions beside the models.
 

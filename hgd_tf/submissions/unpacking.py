@@ -22,10 +22,8 @@ class _Entry(NamedTuple):
     """A member of an archive.
 
     Attributes:
-      name: as it is stored.
       size: in bytes, unpacked.
       mode: of the file, and its type.
-      open: gives its content.
     """
 
     name: str

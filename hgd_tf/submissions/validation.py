@@ -72,9 +72,7 @@ def validate(
     or forbid, such as a package or the network, is not noticed.
 
     Args:
-      path: an archive or a directory.
       images: how many are attacked or classified; 100 in the competition.
-      time_limit: in seconds.
       on_check: called with each check when it is made.
 
     Returns:

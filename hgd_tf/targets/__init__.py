@@ -2,19 +2,4 @@
 
 from hgd_tf.targets.loading import build_target, load_target
 from hgd_tf.targets.registry import TARGETS, class_name, shipped_weights, target_spec
-from hgd_tf.targets.spec import TargetSpec
 from hgd_tf.targets.target import Target, TargetSource, batch_size_for, resize_to
-
-__all__ = [
-    "TARGETS",
-    "Target",
-    "TargetSource",
-    "TargetSpec",
-    "batch_size_for",
-    "build_target",
-    "class_name",
-    "load_target",
-    "resize_to",
-    "shipped_weights",
-    "target_spec",
-]

@@ -53,7 +53,6 @@ for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
 
 
 def show_list() -> None:
-    """Prints a line a target."""
     print(f"weights are looked for in {checkpoint_directory()} (--checkpoint_dir or $HGD_CHECKPOINTS names another)\n")
     print(
         f"{'name':<29}{'input':<13}{'classes':>7}{'parameters':>12}{'accuracy':>10}  {'weights':<9} {'role':<54}  from"
@@ -70,7 +69,6 @@ def show_list() -> None:
 
 
 def fetch_weights(names: Sequence[str]) -> None:
-    """Downloads the published files of the named targets."""
     if _URL.value is not None and len(names) > 1:
         raise TargetError(f"--url is the address of one file, received {len(names)} targets")
     for name in names:
@@ -84,7 +82,6 @@ def fetch_weights(names: Sequence[str]) -> None:
 
 
 def convert(name: str) -> None:
-    """Writes a target with its weights as a Keras file."""
     network = load_network(name, _CHECKPOINT.value)
     path = Path(_OUTPUT.value) if _OUTPUT.value else checkpoint_directory() / f"{name}{CONVERTED}"
     with replacing(path) as temporary:

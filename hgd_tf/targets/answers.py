@@ -62,11 +62,9 @@ def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tenso
     """The logits behind a model's output.
 
     Args:
-      model: from images to `output`.
       output: symbolic, (N, classes).
       outputs: what it gives; `auto`: that is told by its values for `images`.
       images: some, as the model expects them.
-      name: of the model, for messages.
 
     Raises:
       TargetError: that cannot be told, or what the model gives belongs to no single class.
@@ -80,9 +78,7 @@ def find_answers(model: keras.Model, output: Any, outputs: str, images: tf.Tenso
         return _behind(squash, model, tail, values, images, precision)
 
     are_probabilities, logits = tell(name, values[0], precision, outputs, behind)
-    if logits is not None:
-        return Answers(logits)
-    return Answers(place, are_probabilities)
+    return Answers(place, are_probabilities) if logits is None else Answers(logits)
 
 
 def tell(
@@ -91,10 +87,7 @@ def tell(
     """Whether values are probabilities; and the logits behind them, where there are some.
 
     Args:
-      name: of the model, for messages.
       given: its output for images of all kinds, float32 (N, classes).
-      precision: in which it computes.
-      outputs: as in `find_answers`.
       behind: gives what, squashed, is the output, or None.
 
     Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Callable
 
 import numpy as np
@@ -15,8 +17,8 @@ layers = keras.layers
 
 REDUCED = ("bfloat16", "float16")
 
-# A layer and its configuration to its copy's class and configuration.
-Remake = Callable[[keras.layers.Layer, "dict[str, Any]"], "tuple[type[keras.layers.Layer], dict[str, Any]]"]
+Remade = tuple[type[keras.layers.Layer], dict[str, Any]]  # a copy's class and configuration
+Remake = Callable[[keras.layers.Layer, dict[str, Any]], Remade]
 
 
 def frozen_copy(network: keras.Model) -> keras.Model:
@@ -103,42 +105,38 @@ def _copied(network: keras.Model, remake: Remake, folding: bool = False) -> kera
     return copy
 
 
-class _named:
+@contextlib.contextmanager
+def _named(network: keras.Model, layer: keras.layers.Layer) -> Iterator[None]:
     """Says of which layer an error is."""
-
-    def __init__(self, network: keras.Model, layer: keras.layers.Layer):
-        self.of = f"{network.name}: layer {layer.name!r} ({type(layer).__name__})"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, Exception):
-            raise TargetError(f"{self.of} cannot be made anew from get_config() and get_weights(): {error}") from error
+    try:
+        yield
+    except Exception as error:
+        raise TargetError(
+            f"{network.name}: layer {layer.name!r} ({type(layer).__name__}) cannot be made anew from get_config() and "
+            f"get_weights(): {error}"
+        ) from error
 
 
 def _is_graph(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
 
 
-def _with_quick_gradient(
-    layer: keras.layers.Layer, config: dict[str, Any]
-) -> tuple[type[keras.layers.Layer], dict[str, Any]]:
+def _with_quick_gradient(layer: keras.layers.Layer, config: dict[str, Any]) -> Remade:
     return InputGradientConv2D if _admits_quick_gradient(layer) else type(layer), config
 
 
-def _plain(layer: keras.layers.Layer, config: dict[str, Any]) -> tuple[type[keras.layers.Layer], dict[str, Any]]:
+def _plain(layer: keras.layers.Layer, config: dict[str, Any]) -> Remade:
     kind, config = _in_float32(layer, config)
     if kind in (layers.Conv2D, InputGradientConv2D):
         return (ForwardConv2D if layer.groups > 1 else layers.Conv2D), config
     return (layers.DepthwiseConv2D if kind is InputGradientDepthwiseConv2D else kind), config
 
 
-def _in_float32(layer: keras.layers.Layer, config: dict[str, Any]) -> tuple[type[keras.layers.Layer], dict[str, Any]]:
+def _in_float32(layer: keras.layers.Layer, config: dict[str, Any]) -> Remade:
     return type(layer), {**config, "dtype": "float32"} if layer.compute_dtype in REDUCED else config
 
 
-def _in_bfloat16(layer: keras.layers.Layer, config: dict[str, Any]) -> tuple[type[keras.layers.Layer], dict[str, Any]]:
+def _in_bfloat16(layer: keras.layers.Layer, config: dict[str, Any]) -> Remade:
     kind = InputGradientDepthwiseConv2D if _admits_quick_depthwise_gradient(layer) else type(layer)
     if kind in (layers.InputLayer, layers.Rescaling):  # pixels above 128 would be rounded to whole ones
         return kind, config

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
 
 from hgd_tf.foundation.stack import keras
+
+
+def scope_name(name: str) -> str:
+    """The name of a scope for any text: letters, digits, and `_.-/` stay, all else becomes `_`; never empty."""
+    name = re.sub(r"[^A-Za-z0-9_./-]", "_", name)
+    return name if re.match(r"[A-Za-z0-9.]", name) else f"m{name}"
 
 
 class Place(NamedTuple):
@@ -90,10 +97,7 @@ def exposing(
     """A model with the same layers that gives the wanted tensors, in a list.
 
     Args:
-      model: functional or Sequential.
-      wanted: tensors of it.
       inputs: of the new model, instead of the model's own; they may be of another type or batch size.
-      name: of the new model.
     """
     if inputs is None and not any(place.nodes for place in wanted):
         return keras.Model(model.input, [place.tensor for place in wanted], name=name)

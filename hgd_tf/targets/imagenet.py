@@ -7,6 +7,7 @@ Cadene's pretrained-models for ResNeXt; the EfficientNet-Lite authors' page.
 
 from __future__ import annotations
 
+import functools
 from typing import Callable
 
 from hgd_tf.architectures import efficientnet_lite, slim, slim_resnet, torch_resnet
@@ -16,7 +17,7 @@ from hgd_tf.architectures.inception_v4 import inception_v4
 from hgd_tf.architectures.outputs import IMAGENET_CLASSES, RGB
 from hgd_tf.checkpoints.names import SLIM, TORCH
 from hgd_tf.foundation.stack import keras
-from hgd_tf.targets.spec import Published, TargetSpec
+from hgd_tf.targets.published import Published, TargetSpec
 
 SLIM_URL = "http://download.tensorflow.org/models/"
 LITE_PAGE = "https://pypi.org/project/"
@@ -30,15 +31,19 @@ def _imagenet(
     return TargetSpec(build, image_size, RGB, IMAGENET_CLASSES, parameters, accuracy, role=role, published=published)
 
 
-def _inception(build: Build, parameters: int, accuracy: float, archive: str, checkpoint: str, role: str) -> TargetSpec:
-    published = Published(SLIM_URL + archive, SLIM, slim.definition_order, checkpoint, background_class=True)
+def _inception(
+    build: Build, name: str, date: str, parameters: int, accuracy: float, role: str, checkpoint: str = "{}.ckpt"
+) -> TargetSpec:
+    archive = f"{SLIM_URL}{name}_{date}.tar.gz"
+    published = Published(archive, SLIM, slim.definition_order, checkpoint.format(name), background_class=True)
     return _imagenet(build, slim.NATIVE_SIZE, parameters, accuracy, role, published)
 
 
 def _slim_resnet(
-    build: Build, parameters: int, accuracy: float, archive: str, checkpoint: str, background_class: bool, role: str
+    build: Build, name: str, date: str, parameters: int, accuracy: float, role: str, background_class: bool = True
 ) -> TargetSpec:
-    published = Published(SLIM_URL + archive, SLIM, list, checkpoint, background_class=background_class)
+    archive = f"{SLIM_URL}{name}_{date}.tar.gz"
+    published = Published(archive, SLIM, list, f"{name}.ckpt", background_class=background_class)
     return _imagenet(build, slim_resnet.NATIVE_SIZE, parameters, accuracy, role, published)
 
 
@@ -61,7 +66,16 @@ def _lite(build: Build, image_size: int, number: int, parameters: int, accuracy:
 
 
 def _v3(accuracy: float, name: str, date: str, role: str) -> TargetSpec:
-    return _inception(inception_v3, 27_143_152, accuracy, f"{name}_{date}.tar.gz", f"{name}.ckpt", role)
+    return _inception(inception_v3, name, date, 27_143_152, accuracy, role)
+
+
+def _inception_resnet(accuracy: float, name: str, date: str, role: str, checkpoint: str = "{}.ckpt") -> TargetSpec:
+    return _inception(inception_resnet_v2, name, date, 59_179_952, accuracy, role, checkpoint)
+
+
+def _resnet_v2(depth: int, parameters: int, accuracy: float, role: str) -> TargetSpec:
+    build = functools.partial(slim_resnet.resnet_v2, depth)
+    return _slim_resnet(build, f"resnet_v2_{depth}", "2017_04_14", parameters, accuracy, role)
 
 
 IMAGENET_TARGETS: dict[str, TargetSpec] = {
@@ -70,64 +84,25 @@ IMAGENET_TARGETS: dict[str, TargetSpec] = {
     "ens3_adv_inception_v3": _v3(0.764, "ens3_adv_inception_v3", "2017_08_18", "adversarially trained, ensV3"),
     "ens4_adv_inception_v3": _v3(0.758, "ens4_adv_inception_v3", "2017_08_18", "adversarially trained, ens4V3"),
     "inception_v4": _inception(
-        inception_v4,
-        46_006_800,
-        0.802,
-        "inception_v4_2016_09_09.tar.gz",
-        "inception_v4.ckpt",
-        "hold-out of the black-box set, IncV4",
+        inception_v4, "inception_v4", "2016_09_09", 46_006_800, 0.802, "hold-out of the black-box set, IncV4"
     ),
-    "inception_resnet_v2": _inception(
-        inception_resnet_v2,
-        59_179_952,
-        0.804,
-        "inception_resnet_v2_2016_08_30.tar.gz",
-        "inception_resnet_v2_2016_08_30.ckpt",
-        "attacked member, IncResV2",
+    "inception_resnet_v2": _inception_resnet(
+        0.804, "inception_resnet_v2", "2016_08_30", "attacked member, IncResV2", "{}_2016_08_30.ckpt"
     ),
-    "ens_adv_inception_resnet_v2": _inception(
-        inception_resnet_v2,
-        59_179_952,
-        0.798,
-        "ens_adv_inception_resnet_v2_2017_08_18.tar.gz",
-        "ens_adv_inception_resnet_v2.ckpt",
-        "adversarially trained, ensIncResV2",
+    "ens_adv_inception_resnet_v2": _inception_resnet(
+        0.798, "ens_adv_inception_resnet_v2", "2017_08_18", "adversarially trained, ensIncResV2"
     ),
-    "resnet_v2_50": _slim_resnet(
-        slim_resnet.resnet_v2_50,
-        25_568_360,
-        0.756,
-        "resnet_v2_50_2017_04_14.tar.gz",
-        "resnet_v2_50.ckpt",
-        True,
-        "attacked member, Res",
-    ),
-    "resnet_v2_101": _slim_resnet(
-        slim_resnet.resnet_v2_101,
-        44_577_896,
-        0.770,
-        "resnet_v2_101_2017_04_14.tar.gz",
-        "resnet_v2_101.ckpt",
-        True,
-        "attacked member of Appendix D",
-    ),
-    "resnet_v2_152": _slim_resnet(
-        slim_resnet.resnet_v2_152,
-        60_236_904,
-        0.778,
-        "resnet_v2_152_2017_04_14.tar.gz",
-        "resnet_v2_152.ckpt",
-        True,
-        "another attacker",
-    ),
+    "resnet_v2_50": _resnet_v2(50, 25_568_360, 0.756, "attacked member, Res"),
+    "resnet_v2_101": _resnet_v2(101, 44_577_896, 0.770, "attacked member of Appendix D"),
+    "resnet_v2_152": _resnet_v2(152, 60_236_904, 0.778, "another attacker"),
     "resnet_v1_152": _slim_resnet(
-        slim_resnet.resnet_v1_152,
+        functools.partial(slim_resnet.resnet_v1, 152),
+        "resnet_v1_152",
+        "2016_08_28",
         60_192_808,
         0.768,
-        "resnet_v1_152_2016_08_28.tar.gz",
-        "resnet_v1_152.ckpt",
-        False,
         "another attacker",
+        background_class=False,
     ),
     "resnet152": _torch_resnet(
         torch_resnet.resnet152,

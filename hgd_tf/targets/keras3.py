@@ -20,7 +20,7 @@ import tensorflow as tf
 from hgd_tf.errors import TargetError
 from hgd_tf.files import check_archive
 from hgd_tf.foundation.stack import KERAS_3_STACK, has_keras_3, import_keras_3, keras, keras_package_version
-from hgd_tf.targets.names import scope_name
+from hgd_tf.targets.graph import scope_name
 
 WITH_TENSORFLOW = "expected KERAS_BACKEND=tensorflow, with which a .keras file of any backend loads"
 REDUCED = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -32,18 +32,22 @@ def keras_version(path: Union[str, Path]) -> str:
     """The version of Keras that wrote a `.keras` file, the same unpacked, or an `.h5` file; empty where unsaid."""
     path = Path(path)
     try:
-        if path.is_dir():
-            return json.loads((path / "metadata.json").read_text(encoding="utf-8"))["keras_version"]
-        if zipfile.is_zipfile(path):
-            return json.loads(_zipped(path, "metadata.json"))["keras_version"]
+        if _is_of_files(path):
+            return json.loads(_file_in(path, "metadata.json"))["keras_version"]
         return _hdf5_attribute(path, "keras_version")
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return ""
 
 
-def _zipped(path: Path, name: str) -> bytes:
+def _is_of_files(path: Path) -> bool:
+    return path.is_dir() or zipfile.is_zipfile(path)
+
+
+def _file_in(path: Path, name: str) -> str:
+    if path.is_dir():
+        return (path / name).read_text(encoding="utf-8")
     with zipfile.ZipFile(path) as archive:
-        return archive.read(name)
+        return archive.read(name).decode()
 
 
 def _hdf5_attribute(path: Path, name: str) -> str:
@@ -108,12 +112,8 @@ def reason(error: Exception) -> str:
 
 def _holds_code(path: Path) -> bool:
     """Whether a model's description holds a Python function, which the older of its formats would run unasked."""
-    if path.is_dir():
-        description = (path / "config.json").read_text(encoding="utf-8")
-    elif zipfile.is_zipfile(path):
-        description = _zipped(path, "config.json").decode()
-    else:
-        description = _hdf5_attribute(path, "model_config")
+    is_of_files = _is_of_files(path)
+    description = _file_in(path, "config.json") if is_of_files else _hdf5_attribute(path, "model_config")
     return '"__lambda__"' in json.dumps(json.loads(description))  # in one spelling
 
 
@@ -152,7 +152,6 @@ class Keras3Layer(keras.layers.Layer):
 
     @property
     def model(self) -> Any:
-        """The Keras 3 model."""
         return self._model()
 
     def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -177,7 +176,6 @@ class Graph(NamedTuple):
 
     Attributes:
       model_class: makes a model of inputs and outputs.
-      images: the input.
       outputs: of each layer, by its name, in the order of the forward pass; and the responses.
       convolutions: the names of those that are convolutions but depthwise ones.
     """
@@ -210,7 +208,6 @@ def calls_of(
       graph: of one input, and one output or a dict of them.
       inputs: that other one.
       opened: names of models inside, as `Call` has them, whose layers are called one by one.
-      prefix: of the names.
 
     Returns:
       The calls in their order; and the outputs by their names, a single one as `OUTPUT`.
@@ -257,7 +254,6 @@ def policy_of(model: Any) -> str:
 
 
 def _all_layers(model: Any) -> list[Any]:
-    """The layers of a model and of those inside it."""
     inside = [_all_layers(layer) if getattr(layer, "layers", None) else [layer] for layer in model.layers]
     return [layer for layers in inside for layer in layers]
 

@@ -12,22 +12,10 @@ import tensorflow as tf
 
 from hgd_tf.errors import TargetError
 from hgd_tf.foundation.stack import keras
-from hgd_tf.targets import answers
-from hgd_tf.targets.keras3 import (
-    EXACT,
-    OUTPUT,
-    Call,
-    calls_of,
-    functional,
-    is_graph,
-    keras_3,
-    network_of,
-    policy_of,
-    reason,
-)
-from hgd_tf.targets.names import scope_name
+from hgd_tf.targets import answers, keras3
+from hgd_tf.targets.graph import scope_name
 from hgd_tf.targets.steadiness import same, unsteady_error
-from hgd_tf.targets.user import PIXELS, check_gradient, class_output, image_shape
+from hgd_tf.targets.user import PIXELS, check_gradient, class_output, image_shape, layer_named
 
 FORMATS = {"mixed_float16": answers.FORMATS[tf.float16], "mixed_bfloat16": answers.FORMATS[tf.bfloat16]}
 MOST_CALLS = 16  # behind the logits: softmax, reshapes, casts
@@ -49,10 +37,10 @@ def keras_3_network(
       TargetError: the model or the layer does not fit, or it answers differently each time.
     """
     name = name or model.name
-    module = keras_3(name)
+    module = keras3.keras_3(name)
     graph = _graph(module, model, name)
     size, channels, channels_first = image_shape(graph, image_size, name)
-    features = None if feature_layer is None else _layer_name(module, graph, feature_layer, name)
+    features = None if feature_layer is None else layer_named(feature_layer, list(_names(module, graph)), name)
     probes = answers.probe_images(size, channels)
     try:
         traced = _traced(module, graph, (size, size, channels), input_range, channels_first, features)._replace(
@@ -61,12 +49,12 @@ def keras_3_network(
         responses = {"logits": _logits(module, traced, outputs, probes)}
         if features is not None:
             responses["features"] = _maps(module, traced, features)
-        network = network_of(module.Model(traced.images, responses, name=scope_name(name)))
+        network = keras3.network_of(module.Model(traced.images, responses, name=scope_name(name)))
         _check_steady(module, network, traced, probes)
         check_gradient(network, probes[:1], name)
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
         shape = f"(N, {size}, {size}, {channels})"
-        raise TargetError(f"{name} cannot be computed on images {shape}: {reason(error)}") from error
+        raise TargetError(f"{name} cannot be computed on images {shape}: {keras3.reason(error)}") from error
     return network
 
 
@@ -74,16 +62,13 @@ class _Traced(NamedTuple):
     """A model from pixels on.
 
     Attributes:
-      name: of the model.
       images: symbolic pixels in [0, 255].
-      calls: of its layers.
-      output: what it gives.
       precision: of the coarsest number format in which it computes.
     """
 
     name: str
     images: Any
-    calls: list[Call]
+    calls: list[keras3.Call]
     output: Any
     precision: answers.Precision
 
@@ -94,7 +79,7 @@ def _graph(module: ModuleType, model: Any, name: str) -> Any:
         images = module.Input(built_shape(model, name)[1:])
         model = module.Model(images, model(images))
     if isinstance(model, module.Sequential):
-        model = functional(model)
+        model = keras3.functional(model)
     inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
     return module.Model(inputs, class_output(model, name), name=scope_name(name))
 
@@ -107,22 +92,11 @@ def built_shape(model: Any, name: str) -> tuple:
     return tuple(shape)
 
 
-def _layer_name(module: ModuleType, graph: Any, layer: str, name: str) -> str:
-    """The layer's full name, OUTER/INNER of a model inside."""
-    names = list(_names(module, graph))
-    fitting = [layer] if layer in names else [each for each in names if each.endswith(f"/{layer}")]
-    if not fitting:
-        raise TargetError(f"{name} has no layer {layer!r}: expected one of {', '.join(names)}")
-    if len(fitting) > 1:
-        raise TargetError(f"{name} has several layers {layer!r}: expected one of {', '.join(fitting)}")
-    return fitting[0]
-
-
 def _names(module: ModuleType, graph: Any, prefix: str = "") -> Iterator[str]:
     for layer in graph.layers:
         if not isinstance(layer, module.layers.InputLayer):
             yield prefix + layer.name
-        if is_graph(layer):
+        if keras3.is_graph(layer):
             yield from _names(module, layer, f"{prefix}{layer.name}/")
 
 
@@ -137,22 +111,23 @@ def _traced(
     """The model on pixels; the models inside it are opened where a response lies in one."""
     images = module.Input(shape, name="images")
     low, high = input_range
-    scaled = module.layers.Rescaling((high - low) / 255.0, offset=low, name="pixels", dtype=EXACT)(images)
+    scaled = module.layers.Rescaling((high - low) / 255.0, offset=low, name="pixels", dtype=keras3.EXACT)(images)
     if channels_first:
         scaled = module.layers.Permute((3, 1, 2))(scaled)
     opened = {features[:end] for end, sign in enumerate(features or "") if features and sign == "/"}
     while True:
-        calls, outputs = calls_of(graph, scaled, opened)
-        closed = [call for call in _tail(calls, outputs[OUTPUT]) if is_graph(call.layer) and call.name not in opened]
+        calls, outputs = keras3.calls_of(graph, scaled, opened)
+        tail = _tail(calls, outputs[keras3.OUTPUT])
+        closed = [call for call in tail if keras3.is_graph(call.layer) and call.name not in opened]
         if not closed:
-            precision = answers.Precision(*FORMATS.get(policy_of(graph), answers.FLOAT32))
-            return _Traced(graph.name, images, calls, outputs[OUTPUT], precision)
+            precision = answers.Precision(*FORMATS.get(keras3.policy_of(graph), answers.FLOAT32))
+            return _Traced(graph.name, images, calls, outputs[keras3.OUTPUT], precision)
         opened.add(closed[0].name)
 
 
-def _tail(calls: Sequence[Call], output: Any) -> list[Call]:
+def _tail(calls: Sequence[keras3.Call], output: Any) -> list[keras3.Call]:
     """The calls that end in an output, last first, as long as one tensor of as many values follows from another."""
-    tail: list[Call] = []
+    tail: list[keras3.Call] = []
     while len(tail) < MOST_CALLS:
         call = next((call for call in calls if call.output is output), None)
         if call is None:
@@ -165,7 +140,6 @@ def _tail(calls: Sequence[Call], output: Any) -> list[Call]:
 
 
 def _logits(module: ModuleType, traced: _Traced, outputs: str, probes: np.ndarray) -> Any:
-    """The symbolic logits."""
     candidates = [each for call in _tail(traced.calls, traced.output) for each in _before_activation(module, call)]
     given, *values = _values(module, traced, [traced.output, *candidates], probes)
 
@@ -175,13 +149,13 @@ def _logits(module: ModuleType, traced: _Traced, outputs: str, probes: np.ndarra
 
     are_probabilities, logits = answers.tell(traced.name, given, traced.precision, outputs, behind)
     if logits is None and are_probabilities:
-        return module.ops.log(module.ops.maximum(module.ops.cast(traced.output, EXACT), answers.FLOOR))
+        return module.ops.log(module.ops.maximum(module.ops.cast(traced.output, keras3.EXACT), answers.FLOOR))
     if logits is None or len(logits.shape) == 2:
         return traced.output if logits is None else logits
     return module.layers.Reshape((given.shape[-1],), name="hgd_classes")(logits)
 
 
-def _before_activation(module: ModuleType, call: Call) -> list[Any]:
+def _before_activation(module: ModuleType, call: keras3.Call) -> list[Any]:
     """What a layer would give without its activation; and what it takes, where that has as many values."""
     found = []
     layer, taken = call.layer, call.inputs[0]

@@ -89,10 +89,7 @@ def build_target(name: str, image_size: Optional[int] = None) -> keras.Model:
 
 
 def load_network(
-    name: str,
-    checkpoint: Optional[str] = None,
-    image_size: Optional[int] = None,
-    checkpoint_dir: Optional[str] = None,
+    name: str, checkpoint: Optional[str] = None, image_size: Optional[int] = None, checkpoint_dir: Optional[str] = None
 ) -> keras.Model:
     """A registered target's network with its weights, layer by layer as it was trained; arguments as `load_target`."""
     spec = target_spec(name)

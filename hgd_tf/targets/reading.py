@@ -65,7 +65,6 @@ def read_model(path: Path, custom_objects: CustomObjects = None, safe_mode: Opti
     """Loads a `.keras` or `.h5` file or a SavedModel folder, as a model of the Keras that wrote it, 2 or 3.
 
     Args:
-      path: of it.
       custom_objects: as in `named_objects`.
       safe_mode: whether Python code inside the file is refused; None: as this process was asked to.
 

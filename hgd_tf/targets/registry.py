@@ -10,7 +10,7 @@ from hgd_tf.data import fashion_mnist
 from hgd_tf.errors import TargetError
 from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.imagenet import IMAGENET_TARGETS
-from hgd_tf.targets.spec import TargetSpec
+from hgd_tf.targets.published import TargetSpec
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 

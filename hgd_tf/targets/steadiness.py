@@ -25,18 +25,15 @@ def check_steady(network: keras.Model, images: np.ndarray, model: keras.Model, i
       images: some, an even number.
       model: the user's, in it.
       inputs: the same images as the model expects them.
-      name: of the model, for messages.
 
     Raises:
       TargetError: they change; the layer where that begins is named.
     """
     tolerance = math.sqrt(precision_of(model).spacing)
-    whole = network(images, training=False)
-    half = network(images[::-2], training=False)
+    whole, half = (network(some, training=False) for some in (images, images[::-2]))
     if all(same(whole[key][::-2], half[key], tolerance) for key in whole):
         return
-    layer = _first_unsteady(model, inputs, tolerance)
-    raise unsteady_error(name, layer)
+    raise unsteady_error(name, _first_unsteady(model, inputs, tolerance))
 
 
 def unsteady_error(name: str, layer: Optional[str]) -> TargetError:

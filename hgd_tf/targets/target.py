@@ -11,9 +11,8 @@ from hgd_tf.errors import TargetError
 from hgd_tf.foundation.pixel_range import OVERSHOOT, checks_pixels
 from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.freezing import bfloat16_copy
-from hgd_tf.targets.graph import layer_tensors
+from hgd_tf.targets.graph import layer_tensors, scope_name
 from hgd_tf.targets.keras3 import Graph, keras_3_layer
-from hgd_tf.targets.names import scope_name
 
 MOST_IMAGES, MOST_PIXELS = 250, 1 << 20  # of a batch
 
@@ -114,8 +113,7 @@ class Target(keras.Model):
         own = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
         if own is not None:  # the user's model, behind the scaling of its pixels
             network, images = own, keras.Model(network.input, own.get_input_at(0))(images)
-        foreign = keras_3_layer(network)
-        graph = foreign.graph() if foreign is not None else _graph(network)
+        graph = _graph(network)
         known = graph.outputs
         unknown = [name for name in names or () if name not in known]
         if unknown:
@@ -125,11 +123,13 @@ class Target(keras.Model):
 
     def convolutions(self) -> list[str]:
         """The names of its convolutions but depthwise ones, in the order of the forward pass."""
-        foreign = keras_3_layer(self.network)
-        return (foreign.graph() if foreign is not None else _graph(self.network)).convolutions
+        return _graph(self.network).convolutions
 
 
 def _graph(network: keras.Model) -> Graph:
+    foreign = keras_3_layer(network)
+    if foreign is not None:
+        return foreign.graph()
     outputs = {**layer_tensors(network), **network.output}
     convolutions = [layer.name for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
     return Graph(keras.Model, network.input, outputs, convolutions)

@@ -10,8 +10,7 @@ import tensorflow as tf
 from hgd_tf.errors import TargetError, first_line
 from hgd_tf.foundation.stack import keras
 from hgd_tf.targets.answers import OUTPUTS, Answers, LogProbabilities, find_answers, probe_images
-from hgd_tf.targets.graph import Place, exposing, is_graph, places, producer
-from hgd_tf.targets.names import scope_name
+from hgd_tf.targets.graph import Place, exposing, is_graph, places, producer, scope_name
 from hgd_tf.targets.steadiness import check_steady
 
 PIXELS = (0.0, 255.0)
@@ -56,7 +55,9 @@ def user_network(
     model, output, features = _on_float_images(model, output, features)
     model.trainable = False
     images = keras.Input((size, size, channels), name="images")
-    scaled = _scaled(images, input_range, channels_first)
+    low, high = input_range
+    scaled = keras.layers.Rescaling((high - low) / 255.0, offset=low)(images)
+    scaled = keras.layers.Permute((3, 1, 2))(scaled) if channels_first else scaled
     probes = probe_images(size, channels)
     try:
         scaled_probes = keras.Model(images, scaled)(probes)
@@ -106,15 +107,20 @@ def image_shape(model: Any, image_size: Optional[int], name: str) -> tuple[int, 
     return size, channels, channels_first
 
 
-def _maps(model: keras.Model, layer: str, name: str) -> Place:
-    known = list(places(model))
-    names = list(dict.fromkeys(each for each, _ in known))
+def layer_named(layer: str, names: list[str], name: str) -> str:
+    """Of the full names of a model's layers, OUTER/INNER of models inside, the one that is meant."""
     fitting = [layer] if layer in names else [each for each in names if each.endswith(f"/{layer}")]
     if not fitting:
         raise TargetError(f"{name} has no layer {layer!r}: expected one of {', '.join(names)}")
     if len(fitting) > 1:
         raise TargetError(f"{name} has several layers {layer!r}: expected one of {', '.join(fitting)}")
-    place = [its_place for each, its_place in known if each == fitting[0]][-1]
+    return fitting[0]
+
+
+def _maps(model: keras.Model, layer: str, name: str) -> Place:
+    known = list(places(model))
+    full_name = layer_named(layer, list(dict.fromkeys(each for each, _ in known)), name)
+    place = [its_place for each, its_place in known if each == full_name][-1]
     if len(place.tensor.shape) != 4:
         shape = tuple(place.tensor.shape)
         raise TargetError(f"{name}: expected maps (N, h, w, C) of layer {layer!r}, it gives {shape}")
@@ -130,12 +136,6 @@ def _on_float_images(model: keras.Model, output: Any, features: list[Place]) -> 
     float_model = exposing(model, wanted, [keras.Input(images.shape[1:])], name=model.name)
     output, *maps = float_model.outputs
     return float_model, output, [Place((), tensor) for tensor in maps]
-
-
-def _scaled(images: Any, input_range: tuple[float, float], channels_first: bool) -> Any:
-    low, high = input_range
-    scaled = keras.layers.Rescaling((high - low) / 255.0, offset=low)(images)
-    return keras.layers.Permute((3, 1, 2))(scaled) if channels_first else scaled
 
 
 def _responses(model: keras.Model, answers: Answers, features: list[Place]) -> keras.Model:

@@ -21,7 +21,6 @@ class Verification(NamedTuple):
     """What came out.
 
     Attributes:
-      images: classified.
       top1, top5: fractions of them whose class was first, or among the first five.
       images_per_second: with decoding, without compilation.
       broken: names of what is no image, which is left out.
@@ -38,9 +37,7 @@ def verify_target(target: Target, source: Source, batch_size: int = 32) -> Verif
     """Classifies labelled images.
 
     Args:
-      target: the classifier.
       source: images and classes; published accuracies are of the central 0.875 of height and width.
-      batch_size: images a batch.
 
     Raises:
       DataError: none of the files is an image.

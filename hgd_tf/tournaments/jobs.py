@@ -40,8 +40,6 @@ class Job(NamedTuple):
     """An entry on a batch.
 
     Attributes:
-      title: for messages.
-      entry: that runs.
       attack: the name of the attack whose images it makes, or classifies.
       inputs: image files by their names.
       target_classes: by image name, in 1..1000; empty for all but targeted attacks.
@@ -70,7 +68,6 @@ class JobResult(NamedTuple):
       folder: in which log and outputs lie; None: the job could not be run.
       seconds: that the entry took.
       status: as in `Ended`.
-      problems: what is to be known about it.
       images: checksums of the attacked images by name; empty for a defence.
       labels: in 1..1000, by image name without ending; empty for an attack.
     """
@@ -87,11 +84,8 @@ class JobRunner:
     """Runs jobs, several at a time, and keeps their results.
 
     Args:
-      results_dir: of finished results.
       work_dir: of what is running; emptied first.
       watch: of all that no entry is to touch; what is finished is added to it.
-      time_limit: seconds a job.
-      parallel: jobs at a time.
       rerun: a name of `RERUNS`: which of the finished jobs are run again. Failed ones are those that ended with a
         non-zero status or at the time limit.
     """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Optional
 from urllib.parse import quote
@@ -52,7 +52,6 @@ def write_page(report: Report, folder: Path) -> Path:
 
 
 def render(report: Report) -> str:
-    """The page's HTML."""
     parts = [_introduction(report), _matrix(report), _defenses(report), _attacks(report), _problems(report)]
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{TITLE}</title>\n'
@@ -92,7 +91,7 @@ def _matrix(report: Report) -> str:
         "says so: a high number here is no robustness against an attack made for the defense. An image that an attack "
         "did not write counts as not classified correctly.</p>"
     )
-    head = ["attack", *(_text(defense.name) for defense in report.defenses)]
+    head = ["attack", *(escape(defense.name) for defense in report.defenses)]
     return f"<h2>Accuracy under attack</h2>\n{legend}\n{_table(head, rows)}"
 
 
@@ -113,7 +112,7 @@ def _defenses(report: Report) -> str:
     ]  # fmt: skip
     rows = [
         (
-            _text(score.name),
+            escape(score.name),
             _cells(
                 str(score.score),
                 percent(score.normalized),
@@ -155,7 +154,7 @@ def _problems(report: Report) -> str:
     if not report.problems:
         return "<h2>Problems</h2>\n<p>None.</p>"
     rows = [
-        (_text(problem.title), [f'<td class="words">{_text(problem.text)}</td>', f"<td>{_link(problem.log)}</td>"])
+        (escape(problem.title), [f'<td class="words">{escape(problem.text)}</td>', f"<td>{_link(problem.log)}</td>"])
         for problem in report.problems
     ]
     return f"<h2>Problems</h2>\n{_table(['run', 'what happened', 'log'], rows)}"
@@ -165,7 +164,7 @@ def _attack_name(attack: AttackScore, report: Report) -> str:
     marks = ["targeted"] if attack.targeted else []
     if attack.written < len(report.classifications.image_ids):
         marks.append(f"incomplete: {attack.written} of {len(report.classifications.image_ids)} images")
-    return " ".join([_text(attack.name), *(f'<span class="mark">{mark}</span>' for mark in marks)])
+    return " ".join([escape(attack.name), *(f'<span class="mark">{mark}</span>' for mark in marks)])
 
 
 def _table(head: Sequence[str], rows: Iterable[tuple[str, Iterable[str]]]) -> str:
@@ -179,12 +178,8 @@ def _table(head: Sequence[str], rows: Iterable[tuple[str, Iterable[str]]]) -> st
 
 
 def _cells(*texts: str) -> list[str]:
-    return [f"<td>{_text(text)}</td>" for text in texts]
+    return [f"<td>{escape(text)}</td>" for text in texts]
 
 
 def _link(log: Optional[str]) -> str:
-    return f'<a href="{_text(quote(log))}">log</a>' if log else ""
-
-
-def _text(text: str) -> str:
-    return html.escape(text)
+    return f'<a href="{escape(quote(log))}">log</a>' if log else ""

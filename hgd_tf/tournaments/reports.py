@@ -11,15 +11,7 @@ import numpy as np
 
 from hgd_tf.competition.entries import ATTACK, DEFENSE, TARGETED_ATTACK
 from hgd_tf.files import replacing, write_json
-from hgd_tf.tournaments.scoring import (
-    NO_LABEL,
-    AttackScore,
-    Classifications,
-    DefenseScore,
-    attack_scores,
-    defense_scores,
-    seconds_for,
-)
+from hgd_tf.tournaments import scoring
 from hgd_tf.tournaments.tournament import Problem, Standing, TournamentConfig
 from hgd_tf.versions import package_versions
 
@@ -34,38 +26,35 @@ class Report(NamedTuple):
     """All figures of a tournament.
 
     Attributes:
-      config: what was played.
       classifications: what the defences said.
       attacks, defenses: scores, the highest first.
       seconds: by (type, name) of every entry, for 100 images; None: it was not run.
-      problems: what is to be known about the runs.
     """
 
     config: TournamentConfig
-    classifications: Classifications
-    attacks: list[AttackScore]
-    defenses: list[DefenseScore]
+    classifications: scoring.Classifications
+    attacks: list[scoring.AttackScore]
+    defenses: list[scoring.DefenseScore]
     seconds: dict[tuple[str, str], Optional[float]]
     problems: list[Problem]
 
-    def seconds_of(self, score: AttackScore) -> Optional[float]:
+    def seconds_of(self, score: scoring.AttackScore) -> Optional[float]:
         """For 100 images, an attack's."""
         return self.seconds[type_of(score), score.name]
 
 
 def make_report(config: TournamentConfig, standing: Standing) -> Report:
-    """Computes the figures."""
     return Report(
         config,
         standing.classifications,
-        attack_scores(standing.classifications),
-        defense_scores(standing.classifications),
-        {entry: seconds_for(TIMED_IMAGES, runs) for entry, runs in standing.runs.items()},
+        scoring.attack_scores(standing.classifications),
+        scoring.defense_scores(standing.classifications),
+        {entry: scoring.seconds_for(TIMED_IMAGES, runs) for entry, runs in standing.runs.items()},
         standing.problems,
     )
 
 
-def type_of(score: AttackScore) -> str:
+def type_of(score: scoring.AttackScore) -> str:
     """As in an attack's metadata."""
     return TARGETED_ATTACK if score.targeted else ATTACK
 
@@ -74,8 +63,6 @@ def write_organizers_files(report: Report, folder: Path, all_classification: boo
     """Writes the development toolkit's files: counts, rows attacks, columns defences; and rankings.
 
     Args:
-      report: the figures.
-      folder: of the files.
       all_classification: whether to write a row for each label too; labels that cannot be right are left out. If not,
         that file is removed: it would be of another tournament.
     """
@@ -85,7 +72,7 @@ def write_organizers_files(report: Report, folder: Path, all_classification: boo
     _write_rows(folder / "accuracy_on_attacks.csv", _matrix(found, correct, plain))
     _write_rows(folder / "accuracy_on_targeted_attacks.csv", _matrix(found, correct, targeted))
     _write_rows(folder / "hit_target_class.csv", _matrix(found, hits, targeted))
-    rankings: dict[str, tuple[str, Sequence[Union[AttackScore, DefenseScore]]]] = {
+    rankings: dict[str, tuple[str, Sequence[Union[scoring.AttackScore, scoring.DefenseScore]]]] = {
         "defense_ranking.csv": ("DefenseName", report.defenses),
         "attack_ranking.csv": ("AttackName", [score for score in report.attacks if not score.targeted]),
         "targeted_attack_ranking.csv": ("AttackName", [score for score in report.attacks if score.targeted]),
@@ -134,12 +121,10 @@ def format_table(report: Report) -> str:
 
 
 def percent(fraction: Optional[float]) -> str:
-    """A fraction as people read it."""
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def decimal(number: Optional[float]) -> str:
-    """A number as people read it."""
     return "–" if number is None else f"{number:.1f}"
 
 
@@ -147,14 +132,14 @@ def _line(first: object, *others: object) -> str:
     return f"{first!s:<48}" + "".join(f"{cell!s:>14}" for cell in others)
 
 
-def _matrix(found: Classifications, counts: np.ndarray, rows: np.ndarray) -> Iterator[Sequence[Any]]:
+def _matrix(found: scoring.Classifications, counts: np.ndarray, rows: np.ndarray) -> Iterator[Sequence[Any]]:
     yield ["", *found.defenses]
     yield from ([found.attacks[row], *counts[row].tolist()] for row in rows)
 
 
-def _all_labels(found: Classifications) -> Iterator[Sequence[Any]]:
+def _all_labels(found: scoring.Classifications) -> Iterator[Sequence[Any]]:
     yield ALL_CLASSIFICATION_COLUMNS
-    for defense, attack, image in np.argwhere(found.predicted.transpose(1, 0, 2) != NO_LABEL):
+    for defense, attack, image in np.argwhere(found.predicted.transpose(1, 0, 2) != scoring.NO_LABEL):
         yield (
             found.attacks[attack],
             bool(found.targeted[attack]),
@@ -193,7 +178,7 @@ def _attack_rows(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _by_names(found: Classifications, values: np.ndarray) -> dict[str, dict[str, float]]:
+def _by_names(found: scoring.Classifications, values: np.ndarray) -> dict[str, dict[str, float]]:
     return {attack: dict(zip(found.defenses, row.tolist())) for attack, row in zip(found.attacks, values)}
 
 

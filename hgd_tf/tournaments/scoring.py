@@ -54,11 +54,9 @@ class DefenseScore(NamedTuple):
     """A defence's figures. Those that are fractions are None where no attack wrote every image.
 
     Attributes:
-      name: of the defence.
       score: the development toolkit's: correctly classified images, over all attacks.
       normalized: fraction of correctly classified images, over the attacks that wrote every image.
       worst_accuracy: the least accuracy under one of those attacks.
-      worst_attack: which one that is.
       worst_image_accuracy: fraction of images that are right under every one of those attacks.
     """
 
@@ -74,12 +72,9 @@ class AttackScore(NamedTuple):
     """An attack's figures.
 
     Attributes:
-      name: of the attack.
-      targeted: whether it is.
       score: the development toolkit's: images times defences less the correctly classified; of a targeted attack the
         number of times that the target class was said. An image that was not written counts for the former.
       normalized: the score as a fraction of images times defences; None for an attack that did not write every image.
-      written: number of images that it wrote.
     """
 
     name: str

@@ -8,21 +8,25 @@ import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 
-from hgd_tf.competition.checksums import Watch, files_below
+from hgd_tf.competition.checksums import Watch, checksum, files_below
 from hgd_tf.competition.entries import ATTACK, DEFENSE, TARGETED_ATTACK, Entry, load_entries
+from hgd_tf.competition.files import DATASET_COLUMNS, LABELS, to_class
 from hgd_tf.competition.outputs import without_ending
 from hgd_tf.competition.runner import TIME_LIMIT
+from hgd_tf.data.images import decode_image
+from hgd_tf.data.listing import visible_files
+from hgd_tf.data.tables import Table
 from hgd_tf.errors import DataError, RunError
-from hgd_tf.tournaments.attacked_dataset import Dataset, DatasetImage, load_dataset
 from hgd_tf.tournaments.jobs import IMAGES_FOLDER, LOG_FILE, Input, Job, JobResult, JobRunner
 from hgd_tf.tournaments.scoring import NO_LABEL, Classifications
 
 RESULTS_FOLDER, WORK_FOLDER, LOCK_FILE = "results", "work", ".lock"
 EPSILON_SEED = 0
+IMAGE_ENDING = ".png"
 
 
 class TournamentConfig(NamedTuple):
@@ -68,7 +72,6 @@ class Standing(NamedTuple):
     """What came of a tournament.
 
     Attributes:
-      classifications: what the defences said.
       runs: by (type, name) of every entry, seconds and number of images of each of its runs.
       problems: in the order of the runs.
     """
@@ -131,6 +134,60 @@ def _watch(config: TournamentConfig, entries: Sequence[Entry], results_dir: Path
     places: list[Callable[[], Iterable[Path]]] = [functools.partial(files_below, folder) for folder in folders]
     table, images_dir = Path(config.table).resolve(), Path(config.images).resolve()
     return Watch([*places, lambda: {table, *(path for path in images_dir.glob("*") if path.is_file())}])
+
+
+# --- images ---
+
+
+class DatasetImage(NamedTuple):
+    """An image: its identifier, its file and that file's checksum, its labels in 1..1000."""
+
+    image_id: str
+    path: Path
+    checksum: str
+    true_label: int
+    target_class: int
+
+
+class Dataset(NamedTuple):
+    """The images that are in the folder and in the table, by name; names of files that the table does not have."""
+
+    images: list[DatasetImage]
+    unlabeled: list[str]
+
+
+def load_dataset(images_dir: Union[str, Path], table: Union[str, Path]) -> Dataset:
+    """Lists images and their labels; rows of the table without a file are passed over.
+
+    Raises:
+      DataError: folder or table is missing or malformed, they have nothing in common, or a file is no image.
+    """
+    if not Path(images_dir).is_dir():
+        raise DataError(f"no such folder of images: {images_dir}")
+    paths = [
+        path for path in visible_files(Path(images_dir).resolve()) if path.suffix == IMAGE_ENDING and path.is_file()
+    ]
+    if not paths:
+        raise DataError(f"no {IMAGE_ENDING} files in {images_dir}")
+    labels = dict(_labels(Path(table)))
+    images = [
+        DatasetImage(path.stem, path, checksum(path), *labels[path.stem]) for path in paths if path.stem in labels
+    ]
+    if not images:
+        raise DataError(
+            f"{table}: expected ImageIds of the images in {images_dir}, such as {paths[0].stem}, found none"
+        )
+    for image in images:
+        decode_image(image.path)
+    return Dataset(images, [path.name for path in paths if path.stem not in labels])
+
+
+def _labels(table: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    if not table.is_file():
+        raise DataError(f"no such table of labels: {table}")
+    for where, (image_id, *labels) in Table(table).rows(*DATASET_COLUMNS):
+        true_label, target_class = (to_class(label, where) + LABELS.start for label in labels)
+        yield image_id, (true_label, target_class)
 
 
 # --- jobs ---
@@ -223,15 +280,11 @@ def _runs(
 
 
 def _problems(jobs: Sequence[Job], results: Sequence[JobResult], output_dir: Path) -> list[Problem]:
-    return [
-        Problem(job.title, text, None if result.folder is None else _relative(result.folder / LOG_FILE, output_dir))
-        for job, result in zip(jobs, results)
-        for text in result.problems
-    ]
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    problems = []
+    for job, result in zip(jobs, results):
+        log = None if result.folder is None else (result.folder / LOG_FILE).relative_to(output_dir).as_posix()
+        problems += [Problem(job.title, text, log) for text in result.problems]
+    return problems
 
 
 def _unlabeled(dataset: Dataset, config: TournamentConfig) -> list[Problem]:

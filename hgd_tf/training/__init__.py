@@ -1,7 +1,4 @@
 """Training runs: configuration, folder, data, callbacks, resume."""
 
 from hgd_tf.training.config import TrainConfig
-from hgd_tf.training.muon import OPTIMIZERS
 from hgd_tf.training.train import train_denoiser
-
-__all__ = ["OPTIMIZERS", "TrainConfig", "train_denoiser"]

@@ -100,8 +100,6 @@ class Throughput(keras.callbacks.Callback):
     fractions; `hours` counts them all since the run began.
 
     Args:
-      clock: told of waiting and crafting.
-      batch_size: images of a step.
       history: the logs of the epochs before.
     """
 

@@ -10,13 +10,16 @@ from typing import Any, Optional
 from hgd_tf.attacks import TRAINING_RECIPES
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.denoisers import DENOISERS, PRECISIONS
+from hgd_tf.denoisers.layers import NO_FOLDING
+from hgd_tf.errors import HgdError
 from hgd_tf.experiment.config import SIDES, TRANSPORTS, ExperimentConfig
 from hgd_tf.foundation.description import POSITIVE, Rule, at_least, check, one_of, read, refuse, setting, within
 from hgd_tf.guidance.guidances import GUIDANCES, OLD_NAMES, PLUS, parse_guidance
 from hgd_tf.strategy import STRATEGIES
 from hgd_tf.training.muon import OPTIMIZERS
 
-BESIDE = ("threads", "versions")  # in a `config.json`
+FOLDING = "block_size"  # of denoisers that folded pixels into channels; 1: of no folding
+BESIDE = ("threads", "versions", FOLDING)  # in a `config.json`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,6 @@ class TrainConfig:
     width: float = setting(1.0, "Factor on the denoiser's channels; 1 is the paper's.", at_least(1 / 64))
     output_scale: float = setting(1.0, "Factor on the predicted noise; 2 is PGD x2.", POSITIVE)
     zero_head: bool = setting(False, "Start from the identity.")
-    block_size: int = setting(1, "Side of the patches of pixels that the denoiser folds into channels.", at_least(1))
     precision: str = setting("float32", "Of training; bfloat16 wants a CPU or GPU that has it.", one_of(PRECISIONS))
     init_from: Optional[str] = setting(
         None, "Folder of a defence, or name of one in the package, to start from; default: random weights."
@@ -115,11 +117,6 @@ class TrainConfig:
         )
 
     @property
-    def denoiser_options(self) -> dict[str, Any]:
-        """What of the denoising network the run chooses, and its weights do not."""
-        return {name: getattr(self, name) for name in ("width", "output_scale", "block_size")}
-
-    @property
     def defense_name(self) -> str:
         """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE."""
         guidance = self.guidance.replace(PLUS, "_")
@@ -138,4 +135,6 @@ class TrainConfig:
         Raises:
           HgdError: `value` is no JSON object of these fields, or one is not as expected.
         """
+        if isinstance(value, dict) and value.get(FOLDING, 1) != 1:
+            raise HgdError(f"{FOLDING}: {NO_FOLDING}, received {value[FOLDING]!r}")
         return read(cls, value, BESIDE)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from hgd_tf.attacks import Recipe, SignGradientAttack, bind, draw_epsilon
 from hgd_tf.attacks.roles import Roles
-from hgd_tf.crafting.seen import SEEN, AnyTransport, resized, transported
+from hgd_tf.crafting.sets import SEEN, AnyTransport, resized, transported
 from hgd_tf.data.labeled_files import LabeledFile
 from hgd_tf.data.photographs import VARIETIES, CropShape, Variety, random_crops
 from hgd_tf.data.transports import NONE, Transport
@@ -31,17 +31,9 @@ class OnlinePairs:
     Crops are flipped before they are attacked, never afterwards: a flipped attack is a weaker one.
 
     Args:
-      files: the images.
-      shape: of the crops.
-      recipe: its attacks.
-      roles: the networks that play its parts.
-      batch_size: pairs of a batch.
-      variety: of the crops.
       sides: at which the crops are attacked, one drawn a round; none: the shape's.
       transport: what happens to an attacked crop before it is resized to the shape's side, where it is denoised.
       reuse: how often a pair is drawn, on average.
-      seed: of every draw.
-      clock: told what the time goes to.
     """
 
     def __init__(

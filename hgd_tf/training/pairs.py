@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from hgd_tf.attacks import Recipe
 from hgd_tf.crafting import AttackedSet
-from hgd_tf.crafting.seen import joined, set_as_seen
+from hgd_tf.crafting.sets import joined, set_as_seen
 from hgd_tf.data import LabeledImages, Splits
 from hgd_tf.data.photographs import SIDE_DRAWS
 from hgd_tf.data.transports import DrawnTransport, Transport

@@ -7,7 +7,8 @@ from typing import Optional
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.attacks import SignGradientAttack, draw_epsilon, fgsm
+from hgd_tf.attacks import SignGradientAttack, draw_epsilon
+from hgd_tf.attacks.methods import fgsm
 from hgd_tf.data.fashion_mnist import LabeledImages, load_fashion_mnist
 from hgd_tf.files import replacing
 from hgd_tf.foundation.stack import keras
@@ -41,7 +42,7 @@ def train_target(
     """
     keras.utils.set_random_seed(seed)
     splits = load_fashion_mnist(data_dir)
-    train = _concatenate(splits.train, splits.validation)
+    train = LabeledImages(*map(np.concatenate, zip(splits.train, splits.validation)))
     if name in ADVERSARIALLY_TRAINED:
         train = _half_attacked(train, ADVERSARIALLY_TRAINED[name], seed)
     network = build_target(name)
@@ -81,7 +82,3 @@ def _half_attacked(train: LabeledImages, members: tuple[str, ...], seed: int) ->
         attack = SignGradientAttack([load_target(member)])
         images[chosen] = attack(train.images[chosen], epsilon[chosen], fgsm(), seed=seed, batch_size=ATTACK_BATCH_SIZE)
     return LabeledImages(images, train.labels)
-
-
-def _concatenate(*parts: LabeledImages) -> LabeledImages:
-    return LabeledImages(*(np.concatenate(arrays) for arrays in zip(*parts)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Callable, NamedTuple, Union
+from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +30,6 @@ from hgd_tf.training.muon import OPTIMIZERS
 from hgd_tf.training.online import OnlinePairs
 from hgd_tf.training.pairs import drawn_transport, seen_set, training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
-from hgd_tf.training.statistics import BatchStatistics
 
 STATISTICS_BATCHES = 20  # with 16 images each, four times as many move the validation loss by 0.2 %
 
@@ -41,10 +40,7 @@ def train_denoiser(
     """Trains a denoiser and leaves the best one in the run directory, or goes on where such a run was stopped.
 
     Args:
-      config: the run.
       run_dir: its folder; afterwards it holds a defense that `load_defense` loads.
-      sets_dir: where attacked images are kept.
-      overwrite: whether to remove a run that stands in the folder.
 
     Returns:
       The experiment's networks and images, for the evaluation that follows.
@@ -87,7 +83,6 @@ class _Pairs(NamedTuple):
     Attributes:
       batches: from that step on, as a dataset.
       sample: so many batches of attacked images, which training has seen or will see about that step.
-      steps_per_pass: the number of steps of a pass.
     """
 
     batches: Callable[[int], tf.data.Dataset]
@@ -169,13 +164,9 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
       TargetError: the target does not give the response that guides, or its images are too small.
     """
     target, guidance = experiment.roles.target, parse_guidance(config.guidance)
-    denoiser = DENOISERS[config.denoiser](
-        channels=target.channels,
-        zero_head=config.zero_head,
-        precision=config.precision,
-        synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
-        **config.denoiser_options,
-    )
+    synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    options = {"zero_head": config.zero_head, "precision": config.precision, "synchronized": synchronized}
+    denoiser = _denoiser(config, target.channels, **options)
     if config.init_from:
         _copy_weights(load_denoiser(config.init_from), denoiser, config.init_from)
     Defense(denoiser, target)  # raises where the two do not fit
@@ -184,6 +175,10 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     model.compile(OPTIMIZERS[config.optimizer](config.learning_rate, **averaging))
     return model
+
+
+def _denoiser(config: TrainConfig, channels: int, **options: Any) -> keras.Model:
+    return DENOISERS[config.denoiser](config.width, channels, output_scale=config.output_scale, **options)
 
 
 def _copy_weights(source: keras.Model, denoiser: keras.Model, path: str) -> None:
@@ -198,7 +193,7 @@ def _fit(
 ) -> None:
     steps = config.steps_per_epoch or pairs.steps_per_pass
     stateful: list[keras.callbacks.Callback] = [
-        run_callbacks.BestDenoiser(lambda: save_model(single_device(model.denoiser, config), run_path / DENOISER_FILE)),
+        run_callbacks.BestDenoiser(lambda: save_model(single_device(model.denoiser, config), run_path / DENOISER_FILE))
     ]
     schedule: list[keras.callbacks.Callback] = []
     if config.schedule == "cosine":
@@ -247,12 +242,7 @@ def _statistics(
     its own, where they are frozen."""
     if config.frozen_statistics:
         return lambda epoch: [variable.numpy() for variable in denoiser.non_trainable_variables]
-    probe = DENOISERS[config.denoiser](
-        channels=denoiser.input_shape[-1],
-        precision=config.precision,
-        statistics_momentum=0.0,
-        **config.denoiser_options,
-    )
+    probe = _denoiser(config, denoiser.input_shape[-1], precision=config.precision, statistics_momentum=0.0)
     statistics = BatchStatistics(probe)
 
     def of_epoch(epoch: int) -> list[np.ndarray]:
@@ -262,8 +252,32 @@ def _statistics(
     return of_epoch
 
 
+class BatchStatistics:
+    """Recomputes a denoiser's moving means and variances for its present weights.
+
+    Those that training left are of the weights it went through, whose maps vary more than those of their average
+    (Izmailov et al. 2018, arXiv 1803.05407, section 3.1).
+
+    Args:
+      probe: a denoiser of the same architecture whose moving statistics are those of its last batch: momentum 0.
+    """
+
+    def __init__(self, probe: keras.Model):
+        self.probe = probe
+        self._run = tf.function(lambda images: probe(images, training=True))
+
+    def of(self, weights: list[np.ndarray], batches: Iterable[tf.Tensor]) -> list[np.ndarray]:
+        """The means over batches of images (N, H, W, C), float32 in pixels, in the order of non-trainable variables."""
+        self.probe.set_weights(weights)
+        statistics = []
+        for images in batches:
+            self._run(images)
+            statistics.append([variable.numpy() for variable in self.probe.non_trainable_variables])
+        return [np.mean(values, axis=0) for values in zip(*statistics)]
+
+
 def single_device(denoiser: keras.Model, config: TrainConfig) -> keras.Model:
     """A float32 copy with the same weights and ordinary batch normalization, which needs no strategy and is fused."""
-    copy = DENOISERS[config.denoiser](channels=denoiser.input_shape[-1], **config.denoiser_options)
+    copy = _denoiser(config, denoiser.input_shape[-1])
     copy.set_weights(denoiser.get_weights())
     return copy

@@ -15,20 +15,20 @@ import tensorflow as tf
 from cleverhans.tf2.attacks.momentum_iterative_method import momentum_iterative_method
 from PIL import Image
 
-from hgd_tf.attacks import (
-    METHODS,
-    SignGradientAttack,
+from hgd_tf.attacks import METHODS, SignGradientAttack, draw_epsilon
+from hgd_tf.attacks.methods import (
+    FROM_UNIFORM,
+    Schedule,
     adaptive_ifgsm,
     decayed_ifgsm,
-    draw_epsilon,
     fgsm,
     ifgsm,
+    linear_decay,
     momentum_ifgsm,
     no_op,
     projected_gradient_descent,
     sign_noise,
 )
-from hgd_tf.attacks.methods import FROM_UNIFORM, Schedule, linear_decay
 from hgd_tf.crafting.shards import encode_png
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.foundation.stack import keras

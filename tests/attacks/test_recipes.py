@@ -8,17 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from hgd_tf.attacks import (
-    METHODS,
-    TEST_SETS,
-    TRAIN_SET,
-    TRAINING_RECIPES,
-    VALIDATION_RECIPES,
-    VALIDATION_SET,
-    Roles,
-    bind,
-    check_players,
-)
+from hgd_tf.attacks import METHODS, TEST_SETS, TRAINING_RECIPES, VALIDATION_RECIPES, Roles, bind, check_players
 from hgd_tf.attacks.recipes import (
     APPENDIX_D,
     APPENDIX_D_EVERY_EPSILON,
@@ -28,7 +18,9 @@ from hgd_tf.attacks.recipes import (
     RECIPES,
     STRONG_SET,
     TRAIN_MIX,
+    TRAIN_SET,
     TRANSFER_MIXES,
+    VALIDATION_SET,
 )
 from hgd_tf.attacks.roles import load_attacked
 from hgd_tf.errors import TargetError

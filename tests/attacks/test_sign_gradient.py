@@ -11,8 +11,8 @@ import tensorflow as tf
 from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
 from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
 
-from hgd_tf.attacks import SignGradientAttack, decayed_ifgsm, draw_epsilon, fgsm, ifgsm
-from hgd_tf.attacks.methods import FROM_IMAGE, FROM_UNIFORM, Method, Schedule
+from hgd_tf.attacks import SignGradientAttack, draw_epsilon
+from hgd_tf.attacks.methods import FROM_IMAGE, FROM_UNIFORM, Method, Schedule, decayed_ifgsm, fgsm, ifgsm
 from hgd_tf.attacks.sign_gradient import LABELS, TARGETED_LABELS
 from hgd_tf.data import LabeledImages, load_fashion_mnist
 from hgd_tf.foundation.stack import keras

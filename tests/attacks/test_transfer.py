@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hgd_tf.attacks import SignGradientAttack, ifgsm
+from hgd_tf.attacks import SignGradientAttack
+from hgd_tf.attacks.methods import ifgsm
 from hgd_tf.attacks.transfer import shrunk, smoothed
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.targets import load_target

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from small_set import small_roles
 
-from hgd_tf.attacks import METHODS, TEST_SETS, TRAIN_SET, SignGradientAttack
-from hgd_tf.attacks.recipes import APPENDIX_D
+from hgd_tf.attacks import METHODS, TEST_SETS, SignGradientAttack
+from hgd_tf.attacks.recipes import APPENDIX_D, TRAIN_SET
 from hgd_tf.attacks.sign_gradient import LABELS
 from hgd_tf.competition.attack_directories import (
     COMPETITION_METHODS,

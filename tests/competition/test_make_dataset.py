@@ -12,7 +12,7 @@ from PIL import Image
 
 from hgd_tf.competition.dataset_writer import make_dataset
 from hgd_tf.errors import DataError
-from hgd_tf.tournaments.attacked_dataset import load_dataset
+from hgd_tf.tournaments.tournament import load_dataset
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import tensorflow as tf
 from PIL import Image
 from small_set import content_of, small_images, small_roles
 
-from hgd_tf.attacks import TEST_SETS, TRAIN_SET, TRAINING_RECIPES
-from hgd_tf.attacks.recipes import TRAIN_MIX
+from hgd_tf.attacks import TEST_SETS, TRAINING_RECIPES
+from hgd_tf.attacks.recipes import TRAIN_MIX, TRAIN_SET
 from hgd_tf.crafting import SetPlan, craft_set, open_shards, read_manifest
 from hgd_tf.crafting.shards import FORMATS
 from hgd_tf.crafting.verify import format_summary, summarize, verify_set

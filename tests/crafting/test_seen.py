@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.crafting import AttackedSet
-from hgd_tf.crafting.seen import joined, resized, set_as_seen, transported
+from hgd_tf.crafting.sets import joined, resized, set_as_seen, transported
 from hgd_tf.data import LabeledImages
 from hgd_tf.data.transports import Transport
 

@@ -13,8 +13,9 @@ import pytest
 import tensorflow as tf
 from small_set import COUNT, content_of, small_images, small_roles, small_target
 
-from hgd_tf.attacks import TEST_SETS, TRAIN_SET, VALIDATION_SET, Roles, SignGradientAttack, fgsm, ifgsm
-from hgd_tf.attacks.recipes import Networks, Recipe, RecipeAttack
+from hgd_tf.attacks import TEST_SETS, Roles, SignGradientAttack
+from hgd_tf.attacks.methods import fgsm, ifgsm
+from hgd_tf.attacks.recipes import TRAIN_SET, VALIDATION_SET, Networks, Recipe, RecipeAttack
 from hgd_tf.crafting import AttackedSet, SetCrafter, SetPlan, sets
 from hgd_tf.data import LabeledImages
 from hgd_tf.errors import DataError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from small_set import FEW_CONVOLUTIONS
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.defenses.saving import check_saving
 from hgd_tf.denoisers import dunet
+from hgd_tf.denoisers.layers import AddNoise
 from hgd_tf.errors import RunError, TargetError
 from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import Target, load_target, shipped_weights
@@ -237,6 +239,19 @@ def test_a_missing_or_damaged_defense_is_named(folder, damage):
     with pytest.raises(RunError) as caught:
         load_defense(folder)
     assert str(folder) in str(caught.value)
+
+
+def test_a_denoiser_that_folds_pixels_is_refused(tmp_path, target):
+    images = keras.Input((None, None, 1))
+    save_defense(Defense(keras.Model(images, AddNoise(scale=1.0)([images, images])), target), tmp_path)
+    with zipfile.ZipFile(tmp_path / "denoiser.keras") as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(tmp_path / "denoiser.keras", "w") as file:
+        for name, part in content.items():
+            file.writestr(name, part.replace(b"AddNoise", b"SpaceToDepth"))
+    with pytest.raises(RunError, match=r"cannot be read: denoisers that fold pixels .* no longer supported$") as caught:
+        load_defense(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kept", [0, 300])

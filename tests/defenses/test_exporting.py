@@ -151,7 +151,7 @@ def test_an_ensemble_is_the_mean_of_its_targets(tmp_path):
 
 
 def test_grouped_convolutions_and_own_gradients_become_plain_operations(tmp_path, caplog):
-    defense = Defense(_narrow(3, block_size=2), _grouped_target())
+    defense = Defense(_narrow(3), _grouped_target())
     exported = export_defense(defense, tmp_path / "grouped" / "1", "a test")
     images = _images(2, 31, 24, 3)
     _assert_close(_signature(exported)(images=images)["logits"], defense(images)["logits"])

@@ -133,7 +133,7 @@ def test_line_ups_of_the_same_parts_load_each_once(folder, images, monkeypatch):
     for function in ("load_denoiser", "load_target"):
         monkeypatch.setattr(line_up_module, function, noting(getattr(line_up_module, function)))
     parts = described_parts(folder / "line_up.json", DESCRIPTION)
-    line_ups = [parts.line_up(flows) for flows in (["A->X"], ["A&B->X"], ["X", "A->X"])]
+    line_ups = [parts.with_flows(flows) for flows in (["A->X"], ["A&B->X"], ["X", "A->X"])]
     loaded_parts = load_parts(line_ups)
     assert sorted(loaded) == ["mini_vgg", "other", "saved"]
     one, two, three = (line_up.through(loaded_parts) for line_up in line_ups)

@@ -38,7 +38,7 @@ def run(tmp_path_factory):
     """A folder that a training run could have left."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(0)
-    denoiser = dunet(channels=1, block_size=2, **FEW_CONVOLUTIONS)
+    denoiser = dunet(channels=1, **FEW_CONVOLUTIONS)
     save_defense(Defense(denoiser, load_target("mini_vgg")), folder)
     config = {"experiment": {"photographs": "/home/somebody/imagenet/train", "seed": 3}, "width": 0.125}
     (folder / "config.json").write_text(json.dumps(config))

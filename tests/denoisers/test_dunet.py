@@ -11,7 +11,7 @@ from scipy.signal import correlate2d
 from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.denoisers import DENOISERS, dunet, rescaled
-from hgd_tf.denoisers.layers import AddNoise, DepthToSpaceLike, SpaceToDepth, UpsampleLike
+from hgd_tf.denoisers.layers import AddNoise, UpsampleLike
 from hgd_tf.foundation.stack import keras
 
 SMALLEST = 1 / 64  # 1, 2, 4, 4 and 4 channels
@@ -19,7 +19,6 @@ HALF_RANGE = 127.5
 # Figure 3: the stride of every 3x3 convolution of the feedforward path, block by block; the feedback blocks' lengths.
 FEEDFORWARD_STRIDES = ((1, 1), (2, 1, 1), (2, 1, 1), (2, 1, 1), (2, 1, 1))
 FEEDBACK_LENGTHS = (3, 3, 3, 2)
-FOLDED_CHANNELS = {"dunet": 3, "dae": 1}
 both = pytest.mark.parametrize("build", DENOISERS.values(), ids=DENOISERS.keys())
 both_names = pytest.mark.parametrize("name", DENOISERS)
 
@@ -48,15 +47,9 @@ def small(name: str, channels: int = 3) -> keras.Model:
 
 
 @functools.cache
-def folded(name: str, **options) -> keras.Model:
-    """The smallest denoiser of patches of 2x2 pixels with random weights; DUNET of three channels, DAE of one."""
-    return with_random_weights(DENOISERS[name](SMALLEST, FOLDED_CHANNELS[name], block_size=2, **options))
-
-
-@functools.cache
-def shallow(name: str, block_size: int = 1, **options) -> keras.Model:
+def shallow(name: str, **options) -> keras.Model:
     """The smallest of few convolutions, with the same random weights for all options."""
-    return with_random_weights(DENOISERS[name](SMALLEST, block_size=block_size, **FEW_CONVOLUTIONS, **options))
+    return with_random_weights(DENOISERS[name](SMALLEST, **FEW_CONVOLUTIONS, **options))
 
 
 def random_images(*shape: int, seed: int = 1) -> np.ndarray:
@@ -142,32 +135,6 @@ def test_denoiser_is_figure_3_in_numpy(name, shape):
     np.testing.assert_allclose(model(images) - images, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def numpy_fold(images: np.ndarray, block_size: int) -> np.ndarray:
-    """(N, H, W, C) to (N, h, w, block_size² C), the last pixels mirrored; a patch's pixels row by row."""
-    images = np.pad(images, [(0, 0), *((0, -side % block_size) for side in images.shape[1:3]), (0, 0)], "symmetric")
-    shifted = [images[:, y::block_size, x::block_size] for y in range(block_size) for x in range(block_size)]
-    return np.concatenate(shifted, axis=-1)
-
-
-def numpy_unfold(maps: np.ndarray, block_size: int, height: int, width: int) -> np.ndarray:
-    count, rows, columns, channels = maps.shape
-    patches = maps.reshape(count, rows, columns, block_size, block_size, channels // block_size**2)
-    return patches.transpose(0, 1, 3, 2, 4, 5).reshape(count, rows * block_size, columns * block_size, -1)[
-        :, :height, :width
-    ]
-
-
-@both_names
-@pytest.mark.parametrize("size", [(37, 42), (32, 33)])
-def test_folded_denoiser_is_figure_3_on_the_folded_image(name, size):
-    model, images = folded(name), random_images(2, *size, FOLDED_CHANNELS[name])
-    reference = NumpyDenoiser(model, lateral=name == "dunet")
-    noise = np.stack([reference.noise(image) for image in numpy_fold(images, 2)])
-    expected = numpy_unfold(noise, 2, *size)
-    assert expected.std(axis=(1, 2)).min() > 0.1
-    np.testing.assert_allclose(model(images) - images, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-
-
 # --- architecture ---
 
 
@@ -249,26 +216,10 @@ def test_output_has_the_shape_of_a_299_input(name):
     assert output.shape == (1, 299, 299, 3) and output.dtype == tf.float32
 
 
-def test_folding_pixels_leaves_the_first_level_a_quarter_of_the_positions():
-    model = folded("dunet")
-    first, *_, head = layers_of(model, keras.layers.Conv2D)
-    maps = keras.Model(model.input, [first.output, head.output])(random_images(1, 64, 48, 3))
-    assert [tuple(m.shape) for m in maps] == [(1, 32, 24, 1), (1, 32, 24, 12)]
-
-
-@both_names
-@pytest.mark.parametrize("size", [(16, 16), (17, 17), (28, 75), (75, 28)])
-def test_folded_denoisers_output_has_the_shape_of_the_input(name, size):
-    model, channels = folded(name), FOLDED_CHANNELS[name]
-    assert model.output_shape == (None, None, None, channels)
-    assert model(random_images(2, *size, channels)).shape == (2, *size, channels)
-
-
 @pytest.mark.numerics
 @both_names
-@pytest.mark.parametrize("block_size", [1, 2])
-def test_bfloat16_is_close_to_float32_with_the_same_weights(name, block_size):
-    exact, rounded = shallow(name, block_size), shallow(name, block_size, precision="bfloat16")
+def test_bfloat16_is_close_to_float32_with_the_same_weights(name):
+    exact, rounded = shallow(name), shallow(name, precision="bfloat16")
     assert_close_but_rounded(rounded, exact)
 
 
@@ -289,14 +240,14 @@ def assert_close_but_rounded(rounded: keras.Model, exact: keras.Model):
 
 
 def test_bfloat16_computes_convolutions_in_it_and_keeps_float32_variables_and_images():
-    model = shallow("dunet", 2, precision="bfloat16")
+    model = shallow("dunet", precision="bfloat16")
     assert {weight.dtype for weight in model.weights} == {tf.float32}
     assert {layer.output.dtype for layer in layers_of(model, keras.layers.Conv2D)} == {tf.bfloat16}
     assert (model.input.dtype, model.output.dtype) == (tf.float32, tf.float32)
 
 
 @both
-@pytest.mark.parametrize("options", [{}, {"block_size": 2}, {"block_size": 2, "precision": "bfloat16"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"precision": "bfloat16"}], ids=str)
 def test_zero_head_is_the_identity_also_outside_the_pixel_range(build, options):
     """Of four channels, to which the images need not keep."""
     model = build(SMALLEST, 4, zero_head=True, **FEW_CONVOLUTIONS, **options)
@@ -352,7 +303,7 @@ def _rounding(noise) -> float:
 
 
 @both_names
-@pytest.mark.parametrize("options", [{}, {"output_scale": 2.0}, {"block_size": 2, "precision": "bfloat16"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"output_scale": 2.0}, {"precision": "bfloat16"}], ids=str)
 def test_saved_denoiser_is_loaded_equal(name, options, tmp_path):
     model, images = shallow(name, **options), random_images(2, 19, 23, 3)
     model.save(tmp_path / "denoiser.keras")
@@ -367,8 +318,8 @@ def test_saved_denoiser_is_loaded_equal(name, options, tmp_path):
     assert {layer.compute_dtype for layer in convolutions} == {options.get("precision", "float32")}
 
 
-def test_rescaled_keeps_patches_and_bfloat16():
-    model, images = shallow("dunet", 2, precision="bfloat16"), random_images(2, 19, 23, 3)
+def test_rescaled_keeps_bfloat16():
+    model, images = shallow("dunet", precision="bfloat16"), random_images(2, 19, 23, 3)
     noise = model(images) - images
     received = rescaled(model, 2.0)(images) - images
     np.testing.assert_allclose(received, 2 * noise, atol=_rounding(2 * noise), rtol=0)
@@ -444,39 +395,12 @@ def test_output_scale_that_is_not_positive_is_an_error(build, output_scale):
 
 
 @both
-@pytest.mark.parametrize("block_size", [0, -2])
-def test_block_size_below_1_is_an_error(build, block_size):
-    with pytest.raises(ValueError, match=f"block_size must be at least 1, received {block_size}"):
-        build(SMALLEST, block_size=block_size)
-
-
-@both
 def test_unknown_precision_is_an_error_that_names_the_known(build):
     with pytest.raises(ValueError, match=r"precision must be one of float32, bfloat16, received 'float16'"):
         build(SMALLEST, precision="float16")
 
 
 # --- layers ---
-
-
-@pytest.mark.parametrize(("size", "block_size"), [((6, 4), 2), ((5, 7), 2), ((7, 6), 3), ((8, 5), 3), ((4, 5), 4)])
-def test_space_to_depth_folds_patches_and_depth_to_space_unfolds_them(size, block_size):
-    images = random_images(2, *size, 3)
-    folded = SpaceToDepth(block_size)(images)
-    np.testing.assert_array_equal(folded, numpy_fold(images, block_size))
-    np.testing.assert_array_equal(DepthToSpaceLike(block_size)([folded, images]), images)
-    maps = random_images(*folded.shape, seed=2)
-    unfolded = DepthToSpaceLike(block_size)([maps, images])
-    np.testing.assert_array_equal(unfolded, numpy_unfold(maps, block_size, *size))
-
-
-def test_folding_layers_keep_their_block_size_and_know_their_channels():
-    for kind in (SpaceToDepth, DepthToSpaceLike):
-        assert kind.from_config(kind(3, name="fold").get_config()).block_size == 3
-    images = keras.Input((None, None, 2))
-    folded = SpaceToDepth(3)(images)
-    assert folded.shape[-1] == 18
-    assert DepthToSpaceLike(3)([folded, images]).shape[-1] == 2
 
 
 @pytest.mark.parametrize(

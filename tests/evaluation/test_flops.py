@@ -71,13 +71,6 @@ def test_the_papers_dunet_is_that_of_its_notes(denoiser):
     assert counted == pytest.approx(139, rel=0.02)
 
 
-def test_patches_leave_nothing_uncounted():
-    """Space to depth does not hide the sizes of what follows: all of DUNET, at half the side rounded up."""
-    patched, plain = dunet(1 / 16, 3, block_size=2), dunet(1 / 16, 12)
-    counted = float_operations(lambda images: patched(images, training=False), image(33, 3))
-    assert counted == pytest.approx(float_operations(lambda images: plain(images, training=False), image(17, 12)), 0.01)
-
-
 @pytest.mark.parametrize("name", ["mini_inception", "mini_inception_resnet", "mini_resnet", "mini_vgg"])
 @pytest.mark.parametrize("frozen", [False, True], ids=["as it is", "with gradients of its own"])
 def test_a_target_is_its_convolutions_and_little_more(name, frozen):

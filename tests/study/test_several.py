@@ -57,7 +57,6 @@ def config(folder) -> TrainConfig:
         ),
         guidance="feature",
         width=1 / 64,
-        block_size=2,
         recipe="appendix_d",
         train_images=2,
         batch_size=2,

@@ -53,7 +53,6 @@ UNUSUAL = TrainConfig(
     width=0.25,
     output_scale=2.0,
     zero_head=True,
-    block_size=2,
     precision="bfloat16",
     init_from="runs/before",
     frozen_statistics=True,
@@ -243,6 +242,10 @@ DAMAGES = {
         lambda value: {"experiment": {"test_transports": ["jpg"]}},
         r": experiment: test_transports: transport 'jpg': expected none, or of jpeg",
     ),
+    "folding": (
+        lambda value: {**value, "block_size": 2},
+        r": block_size: denoisers that fold pixels into channels are no longer supported, received 2$",
+    ),
     "twice": (lambda value: b'{"width": 1, "width": 2}', r": expected each name once in an object, received 'width'"),
 }
 
@@ -325,6 +328,11 @@ def test_the_unusual_configuration_leaves_no_default():
         assert getattr(UNUSUAL, field.name) != getattr(usual, field.name), field.name
     for field in dataclasses.fields(ExperimentConfig):
         assert getattr(UNUSUAL.experiment, field.name) != getattr(usual.experiment, field.name), field.name
+
+
+def test_a_configuration_from_when_pixels_could_be_folded_is_read(recwarn):
+    assert TrainConfig.from_json({**CONFIG.to_json(), "block_size": 1}) == CONFIG
+    assert not recwarn
 
 
 def test_a_guidances_old_name_becomes_todays_which_is_said():

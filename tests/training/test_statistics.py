@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from hgd_tf.denoisers import dunet
 from hgd_tf.foundation.stack import keras
-from hgd_tf.training.statistics import BatchStatistics
+from hgd_tf.training.train import BatchStatistics
 
 
 def convolution_and_norm(momentum: float) -> keras.Model:

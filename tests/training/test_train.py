@@ -68,7 +68,6 @@ def config(folder) -> TrainConfig:
             images=str(folder / "photographs"),
         ),
         width=1 / 64,
-        block_size=2,
         recipe="light_mix",
         craft="online",
         attack_sizes=(17, 23),
@@ -236,10 +235,10 @@ def test_stored_pairs_are_attacked_at_every_size_and_seen_at_the_targets(config,
     assert 0.2 < np.mean(moved > 18) < 0.6
 
 
-def test_the_saved_denoiser_is_in_float32_and_folds_pixels(unbroken):
+def test_the_saved_denoiser_is_in_float32(unbroken):
     model = load_defense(unbroken).denoiser
     head = model.get_layer("head")
-    assert (head.filters, head.compute_dtype) == (4, "float32")
+    assert (head.filters, head.compute_dtype) == (1, "float32")
     assert model.input_shape == (None, None, None, 1)
 
 
@@ -250,7 +249,7 @@ def test_the_saved_denoiser_is_in_float32_and_folds_pixels(unbroken):
 def other(folder) -> tuple[Path, list[np.ndarray]]:
     """A defence with random weights."""
     keras.utils.set_random_seed(7)
-    denoiser = dunet(1 / 64, 1, block_size=2, **FEW_CONVOLUTIONS)
+    denoiser = dunet(1 / 64, 1, **FEW_CONVOLUTIONS)
     save_defense(Defense(denoiser, load_target(small_classifier())), folder / "other")
     return folder / "other", denoiser.get_weights()
 
@@ -294,7 +293,7 @@ def test_bfloat16_is_of_the_denoiser_and_of_the_target_that_guides(config):
     assert {layer.compute_dtype for layer in model.target.network.layers if layer.weights} == {"float32"}
 
 
-@pytest.mark.parametrize("changes", [{"width": 1 / 32}, {"denoiser": "dae"}, {"block_size": 1}], ids=str)
+@pytest.mark.parametrize("changes", [{"width": 1 / 32}, {"denoiser": "dae"}], ids=str)
 def test_weights_of_another_network_are_refused(config, other, tmp_path, changes):
     path, _ = other
     changed = dataclasses.replace(config, init_from=str(path), **changes)
