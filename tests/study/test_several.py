@@ -210,7 +210,8 @@ def test_what_is_of_one_target_is_refused(config, tmp_path):
 
 
 def test_a_run_of_another_configuration_is_noticed_first(config, tmp_path):
-    other = dataclasses.replace(several._of_target(config, TARGETS[1]), epochs=9).to_json()
+    experiment = dataclasses.replace(config.experiment, target=TARGETS[1])
+    other = dataclasses.replace(config, experiment=experiment, epochs=9).to_json()
     write_json(tmp_path / "runs" / TARGETS[1] / "config.json", {**other, "versions": {}})
     with pytest.raises(RunError, match=r"mini_vgg holds a run of another configuration \(epochs was 9, now 2\)"):
         train_each(config, TARGETS, tmp_path / "runs", tmp_path / "sets")
