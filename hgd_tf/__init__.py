@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from hgd_tf.attacks import METHODS as METHODS
     from hgd_tf.attacks import Roles as Roles
     from hgd_tf.attacks import SignGradientAttack as SignGradientAttack
-    from hgd_tf.attacks.methods import adaptive_ifgsm as adaptive_ifgsm
-    from hgd_tf.attacks.methods import decayed_ifgsm as decayed_ifgsm
-    from hgd_tf.attacks.methods import fgsm as fgsm
-    from hgd_tf.attacks.methods import ifgsm as ifgsm
-    from hgd_tf.attacks.methods import momentum_ifgsm as momentum_ifgsm
-    from hgd_tf.attacks.methods import no_op as no_op
-    from hgd_tf.attacks.methods import projected_gradient_descent as projected_gradient_descent
-    from hgd_tf.attacks.methods import sign_noise as sign_noise
+    from hgd_tf.attacks import adaptive_ifgsm as adaptive_ifgsm
+    from hgd_tf.attacks import decayed_ifgsm as decayed_ifgsm
+    from hgd_tf.attacks import fgsm as fgsm
+    from hgd_tf.attacks import ifgsm as ifgsm
+    from hgd_tf.attacks import momentum_ifgsm as momentum_ifgsm
+    from hgd_tf.attacks import no_op as no_op
+    from hgd_tf.attacks import projected_gradient_descent as projected_gradient_descent
+    from hgd_tf.attacks import sign_noise as sign_noise
     from hgd_tf.attacks.recipes import RECIPES as RECIPES
     from hgd_tf.checkpoints.locate import set_checkpoint_directory as set_checkpoint_directory
     from hgd_tf.crafting import AttackedSet as AttackedSet
@@ -62,8 +62,7 @@ if starts_a_command():
     mute_tensorflow()
 
 _NAMES = {
-    "hgd_tf.attacks": "Roles SignGradientAttack",
-    "hgd_tf.attacks.methods": "METHODS adaptive_ifgsm decayed_ifgsm fgsm ifgsm momentum_ifgsm no_op "
+    "hgd_tf.attacks": "METHODS Roles SignGradientAttack adaptive_ifgsm decayed_ifgsm fgsm ifgsm momentum_ifgsm no_op "
     "projected_gradient_descent sign_noise",
     "hgd_tf.attacks.recipes": "RECIPES",
     "hgd_tf.checkpoints.locate": "set_checkpoint_directory",

@@ -17,7 +17,7 @@ COMPARISONS = ROOT / "docs" / "comparisons"
 PUBLISHED = sorted(path for place in (COMPARISONS, SHIPPED) for path in place.glob("*/results.json"))
 CARDS = {  # results, the row of no defence, the defence's own
     "efficientnet_lite0_lgd": (SHIPPED / "efficientnet_lite0_lgd", "none", "logits_distillation"),
-    "efficientnet_lite0_fgd": (COMPARISONS / "members_lite0", "Lite0", "FGD0->Lite0"),
+    "efficientnet_lite0_fgd": (COMPARISONS / "competition", "Lite0", "FGD0->Lite0"),
     "efficientnet_lite1_lgd": (COMPARISONS / "members_lite1", "none", "LGD1->Lite1"),
     "efficientnet_lite1_fgd": (COMPARISONS / "members_lite1", "none", "FGD1->Lite1"),
     "mini_inception_lgd": (SHIPPED / "mini_inception_lgd", "none", "logits"),

@@ -1,6 +1,16 @@
 """Attacks within an L-infinity ball, the recipes of the paper's sets, and the sets themselves."""
 
-from hgd_tf.attacks.methods import METHODS
+from hgd_tf.attacks.methods import (
+    METHODS,
+    adaptive_ifgsm,
+    decayed_ifgsm,
+    fgsm,
+    ifgsm,
+    momentum_ifgsm,
+    no_op,
+    projected_gradient_descent,
+    sign_noise,
+)
 from hgd_tf.attacks.recipes import (
     TEST_SETS,
     TRAINING_RECIPES,
