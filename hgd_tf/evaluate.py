@@ -67,7 +67,7 @@ flags.register_multi_flags_validator(
 
 
 def _changes() -> dict[str, Any]:
-    changes = {name: flag.value for name, flag in _FIELDS.items() if flag.value is not None}
+    changes = {name: flag.value for name, flag in _FIELDS.items() if flag.value}
     return {"labels": None, **changes} if "test_dir" in changes else changes
 
 
