@@ -22,12 +22,18 @@ how). So are denoisers tested before targets that they were not trained for (Tab
 none, jpeg:75, webp:80, resize:0.5:nearest, crop:0.12, shift:1, resize:0.8+jpeg:75, …): each has a part of the table of
 its own, and keys such as white_eps4@299+jpeg:75 in the files. Without these flags, all is as runs or table have it.
 
+With --threat_models=NAME,… (oblivious, transfer, pgd, athalye_carlini, apgd, square, worst; each at every radius of
+--epsilons), or a JSON file of them (hgd_tf/evaluation/threat_models.py), these attackers make the columns: an image is
+held only if every attack of a column fails on it. Above the table stands whether the attacks can be believed. The
+first --adaptive_images are attacked, at the first of --test_sizes, on floats unless the file says `rounding`.
+
 Every row has its cost beside it, in 10⁹ float operations an image. Interrupted, the same command goes on with the
 attack that it was at.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,11 +44,15 @@ from hgd_tf import cli
 from hgd_tf.config_flags import define_flag
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import evaluate_table
+from hgd_tf.evaluation.attack_table import attack_and_save
+from hgd_tf.evaluation.compare import compare_and_save
+from hgd_tf.evaluation.threat_models import PRESETS, read_threat_models
 from hgd_tf.experiment import ExperimentConfig
-from hgd_tf.foundation.description import settings
+from hgd_tf.foundation.description import Rule, Setting, settings
 from hgd_tf.study import evaluate_runs
 
 COMPARISON = "runs/comparison"
+ARE_RADII = Rule("at least one, each more than 0", lambda radii: radii and min(radii) > 0)
 
 for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
     flags.declare_key_flag(_shared)
@@ -58,6 +68,10 @@ _FIELDS = {
     for name in ("test_dir", "labels", "test_sizes", "test_transports", "adaptive_images")
 }
 flags.DEFINE_alias("transport", "test_transports")
+_THREAT_MODELS = flags.DEFINE_list("threat_models", [], f"Of {', '.join(PRESETS)}; or one FILE.json.")
+_EPSILONS = define_flag(
+    Setting("epsilons", tuple[float, ...], (4.0, 16.0), "Radii in pixel units of named threat models.", ARE_RADII)
+)
 
 flags.register_multi_flags_validator(
     ["labels", "test_dir"],
@@ -86,11 +100,15 @@ def main(runs: Sequence[str]) -> None:
     if not runs and _TABLE.value is None:
         raise RunError("expected the folder of at least one training run, received none")
     changes = _changes()
+    measure = compare_and_save
+    if _THREAT_MODELS.value:
+        threat_models = read_threat_models(_THREAT_MODELS.value, _EPSILONS.value)
+        measure = functools.partial(attack_and_save, threat_models=threat_models)
     output_dir = _OUTPUT_DIR.value or _default_output_dir(runs, changes)
     if _TABLE.value is not None:
-        print(evaluate_table(_TABLE.value, output_dir, _SETS_DIR.value, changes))
+        print(evaluate_table(_TABLE.value, output_dir, _SETS_DIR.value, changes, measure))
     else:
-        print(evaluate_runs(runs, output_dir, _SETS_DIR.value, changes))
+        print(evaluate_runs(runs, output_dir, _SETS_DIR.value, changes, measure))
     print(f"\nResults are in {output_dir}")
 
 

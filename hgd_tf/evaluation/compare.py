@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from tqdm import tqdm
 
@@ -17,6 +17,7 @@ from hgd_tf.experiment.config import ExperimentConfig
 from hgd_tf.experiment.loading import Experiment, sides_to_test
 from hgd_tf.versions import package_versions
 
+Measure = Callable[[Mapping[str, Classifier], Experiment, ExperimentConfig, Path], str]
 UNFINISHED = "unfinished_results{}.json"  # of each side
 
 

@@ -25,7 +25,7 @@ from hgd_tf.data import are_photographs
 from hgd_tf.defenses.ensemble import Classifier, Ensemble
 from hgd_tf.defenses.line_up import LineUp, described_parts, load_parts, located
 from hgd_tf.errors import HgdError, RunError, TargetError
-from hgd_tf.evaluation.compare import compare_and_save
+from hgd_tf.evaluation.compare import Measure, compare_and_save
 from hgd_tf.experiment.config import ExperimentConfig
 from hgd_tf.experiment.loading import Experiment, load_experiment
 from hgd_tf.foundation.description import read, read_sections
@@ -84,11 +84,13 @@ def evaluate_table(
     output_dir: Union[str, Path],
     sets_dir: Union[str, Path],
     changes: Mapping[str, Any] = MappingProxyType({}),
+    measure: Measure = compare_and_save,
 ) -> str:
     """Evaluates the rows that a file describes (the paper's Tables 5 and 9); saves the results and returns the table.
 
     Args:
       changes: fields of `ExperimentConfig` that replace the file's, as in its `changed`.
+      measure: as of `evaluate_runs`.
 
     Raises:
       RunError: the file is missing or malformed, parts of it are, a row does not fit the images, or there are none.
@@ -102,7 +104,7 @@ def evaluate_table(
     experiment = load_experiment(config, sets_dir)
     for name, ensemble in ensembles.items():
         check_fit(f"{path}: row {name!r}", ensemble, experiment)
-    return compare_and_save(ensembles, experiment, config, Path(output_dir))
+    return measure(ensembles, experiment, config, Path(output_dir))
 
 
 def _has_test_images(config: ExperimentConfig) -> bool:

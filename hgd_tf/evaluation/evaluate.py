@@ -155,7 +155,7 @@ def evaluate_defenses(
             ADAPTIVE,
             subset.labels,
             seed=seed,
-            batch_size=_attacked_at_a_time(ensemble),
+            batch_size=attacked_at_a_time(ensemble),
             on_batch=on_batch,
         )
         return {
@@ -203,10 +203,10 @@ def image_count(test_sets: TestSets) -> int:
     return stored_images + len(ADAPTIVE_COLUMNS) * test_sets.adaptive_images
 
 
-def _attacked_at_a_time(ensemble: Ensemble) -> int:
+def attacked_at_a_time(classifier: Classifier) -> int:
     """Images of a batch whose gradients fit into memory: every target's stay there until the step is done."""
-    targets = sum(len(flow.targets) for flow in ensemble.flows)
-    return max(1, batch_size_for(max(ensemble.sizes)) // targets)
+    targets = sum(len(flow.targets) for flow in classifier.flows)
+    return max(1, batch_size_for(max(classifier.sizes)) // targets)
 
 
 def _compiled(model: keras.Model) -> Callable[[tf.Tensor], Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -13,7 +13,8 @@ import numpy as np
 from hgd_tf.files import write_json
 from hgd_tf.foundation.stack import keras
 
-Figures = dict[str, tuple[float, float]]  # accuracy and denoising loss by defence; of an adaptive attack by transport
+Pair = Sequence[float]  # two; a file has no tuples
+Figures = dict[str, Pair]  # accuracy and denoising loss by defence; of an adaptive attack by transport
 
 
 class KeptFigures:
@@ -27,10 +28,10 @@ class KeptFigures:
     def __init__(self, path: Optional[Path] = None, identity: str = ""):
         self._path = path
         self._identity = identity
-        self._steps: dict[str, Figures] = _read(path, identity)
+        self._steps: dict[str, Any] = _read(path, identity)
 
-    def measured(self, step: str, measure: Callable[[], Figures], skip: Callable[[], Any]) -> Figures:
-        """The step's figures: those kept, after `skip()`, or what `measure()` gives, which is kept."""
+    def measured(self, step: str, measure: Callable[[], Any], skip: Callable[[], Any] = lambda: None) -> Any:
+        """The step's figures, of JSON types: those kept, after `skip()`, or what `measure()` gives, which is kept."""
         if step in self._steps:
             skip()
         else:
@@ -40,14 +41,14 @@ class KeptFigures:
         return self._steps[step]
 
 
-def _read(path: Optional[Path], identity: str) -> dict[str, Figures]:
+def _read(path: Optional[Path], identity: str) -> dict[str, Any]:
     try:
         kept = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
     except (FileNotFoundError, ValueError):
         return {}
     if not isinstance(kept, dict) or kept.get("identity") != identity:
         return {}
-    return {step: {name: tuple(pair) for name, pair in figures.items()} for step, figures in kept["steps"].items()}
+    return kept["steps"]
 
 
 def identity(description: Any, models: Iterable[keras.Model], arrays: Iterable[np.ndarray]) -> str:

@@ -61,10 +61,10 @@ def _under(setting: Setting, results: Results) -> list[str]:
         if attack.split("/")[0] in stored:
             by_attack.append([attack, *(f"{100 * row.per_attack[attack]:.1f} %" for row in results.rows.values())])
     if tuple(results.settings) == (Setting(),):
-        return [*_aligned(cells), "", *_aligned(by_attack)]
+        return [*aligned(cells), "", *aligned(by_attack)]
     then = "" if setting.transport == NONE else f", then {setting.transport}"
     title = f"attacked at {setting.side or results.side} pixels{then}"
-    return [title, "", *_aligned(cells), "", *_aligned(by_attack)]
+    return [title, "", *aligned(cells), "", *aligned(by_attack)]
 
 
 def save_results(results: Results, directory: Path, versions: dict[str, str]) -> None:
@@ -102,7 +102,7 @@ def _as_json(results: Results, versions: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _aligned(cells: list[list[str]]) -> list[str]:
+def aligned(cells: list[list[str]]) -> list[str]:
     """A line a row, columns as wide as their longest cell; the first is flush left, the others right."""
     widths = [max(map(len, column)) for column in zip(*cells)]
     return [

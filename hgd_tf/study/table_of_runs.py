@@ -7,12 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Union
 
-from hgd_tf.defenses import Defense, load_defense
+from hgd_tf.defenses import Classifier, Defense, load_defense
 from hgd_tf.defenses.loading import is_line_up
 from hgd_tf.defenses.saving import SHIPPED, defense_directory, load_denoiser
 from hgd_tf.denoisers import rescaled
 from hgd_tf.errors import RunError
-from hgd_tf.evaluation.compare import baselines, compare_and_save
+from hgd_tf.evaluation.compare import Measure, baselines, compare_and_save
 from hgd_tf.evaluation.described_table import check_fit
 from hgd_tf.experiment import Experiment, ExperimentConfig, load_experiment
 from hgd_tf.training.run_directory import is_finished, read_config
@@ -40,7 +40,7 @@ def trained(run_dirs: Sequence[Union[str, Path]], experiment: Experiment) -> dic
 
 def evaluate_run(run_dir: Union[str, Path], experiment: Experiment, config: ExperimentConfig) -> str:
     """Evaluates one training run beside the baselines; saves the results in its folder and returns the table."""
-    return _evaluate([run_dir], experiment, config, Path(run_dir), {})
+    return compare_and_save(_rows([run_dir], experiment), experiment, config, Path(run_dir))
 
 
 def evaluate_runs(
@@ -48,12 +48,14 @@ def evaluate_runs(
     output_dir: Union[str, Path],
     sets_dir: Union[str, Path],
     changes: Mapping[str, Any] = MappingProxyType({}),
+    measure: Measure = compare_and_save,
 ) -> str:
     """One table over several training runs of the same experiment; saves it in `output_dir` and returns it.
 
     Args:
       runs: their folders, or names of shipped defenses; and files of line-ups, each a row of its own.
       changes: as in `ExperimentConfig.changed`; with a `test_dir`, runs may be unfinished.
+      measure: what is measured, saved and shown; `attack_and_save` with its threat models is the other one.
 
     Raises:
       RunError: the runs' networks, images or seeds differ, a shipped defense's own images do not come with it, or there
@@ -77,9 +79,8 @@ def evaluate_runs(
     experiment = load_experiment(configs[0], sets_dir)
     for line_up, ensemble in ensembles.items():
         check_fit(line_up, ensemble, experiment)
-    return _evaluate(run_dirs, experiment, configs[0], Path(output_dir), ensembles)
+    return measure({**_rows(run_dirs, experiment), **ensembles}, experiment, configs[0], Path(output_dir))
 
 
-def _evaluate(run_dirs, experiment: Experiment, config: ExperimentConfig, output_dir: Path, ensembles) -> str:
-    defenses = {**baselines(experiment), **trained(run_dirs, experiment), **ensembles}
-    return compare_and_save(defenses, experiment, config, output_dir)
+def _rows(run_dirs: Sequence[Union[str, Path]], experiment: Experiment) -> dict[str, Classifier]:
+    return {**baselines(experiment), **trained(run_dirs, experiment)}

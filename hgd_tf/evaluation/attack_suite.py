@@ -1,0 +1,228 @@
+"""What is left of a defence under threat models: each attack on what those before it in its column left."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Union
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from hgd_tf.attacks import GradientAttack, SquareAttack
+from hgd_tf.attacks.losses import TARGETED
+from hgd_tf.attacks.roles import load_attacked
+from hgd_tf.crafting.sets import transported
+from hgd_tf.data import LabeledImages
+from hgd_tf.data.transports import Transport
+from hgd_tf.defenses import Classifier
+from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.evaluation.evaluate import attacked_at_a_time
+from hgd_tf.evaluation.kept_figures import KeptFigures, identity
+from hgd_tf.evaluation.threat_models import NOTHING, OBLIVIOUS, SQUARE, TRANSFER, ThreatModel
+
+Model = Callable[[tf.Tensor], "dict[str, tf.Tensor]"]
+AnyDefense = Union[Classifier, Model]
+
+
+class Held(NamedTuple):
+    """What a column's attackers left of a defence.
+
+    Attributes:
+      answers: bool (N,), whether each image is answered right, whatever the attackers did.
+      gradients, queries: evaluations an image that is held took, on average over those.
+      losses: mean loss along the first run of the first attacker with gradients; empty if there is none.
+      by_attacker: how many images are held after each of the attackers, in their order.
+    """
+
+    answers: np.ndarray
+    gradients: float
+    queries: float
+    losses: tuple[float, ...]
+    by_attacker: tuple[int, ...]
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.answers))
+
+    @property
+    def standard_error(self) -> float:
+        return float(np.sqrt(self.accuracy * (1 - self.accuracy) / len(self.answers)))
+
+
+def columns_of(threat_models: Sequence[ThreatModel]) -> dict[str, list[ThreatModel]]:
+    """The attackers by their columns' keys, in the order given."""
+    columns: dict[str, list[ThreatModel]] = {}
+    for attacker in threat_models:
+        columns.setdefault(attacker.key, []).append(attacker)
+    return columns
+
+
+class AttackSuite:
+    """Attacks defences on the same images.
+
+    Args:
+      defenses: by name, each a `Classifier`; or any function of float32 images (N, H, W, C) in [0, 255] to `logits`,
+        of which there is nothing that an oblivious attacker could know.
+      threat_models: those of one key are one column, whose first `images` they share.
+      images: clean, uint8 (N, H, W, C).
+      holdout: attacked for a transfer that names no networks.
+      at_side: the images read at a side in pixels, for threat models that have one.
+      keep_in: a file for what every attack left, from which an interrupted suite goes on; for the caller to remove.
+
+    Raises:
+      ValueError: the attackers of a column are to share images and do not.
+    """
+
+    def __init__(
+        self,
+        defenses: Mapping[str, AnyDefense],
+        threat_models: Sequence[ThreatModel],
+        images: LabeledImages,
+        *,
+        holdout: Optional[Model] = None,
+        at_side: Optional[Callable[[int], LabeledImages]] = None,
+        keep_in: Optional[Path] = None,
+    ):
+        self.defenses = dict(defenses)
+        self.columns = columns_of(threat_models)
+        for key, attackers in self.columns.items():
+            if len({(attacker.images, attacker.side) for attacker in attackers}) > 1:
+                raise ValueError(f"{key}: attackers of one column need the same `images` and `side`")
+        self.images = images
+        self._holdout = holdout
+        self._at_side = at_side
+        models = [model for defense in self.defenses.values() for model in _models(defense)]
+        described = [list(self.defenses), [dataclasses.asdict(attacker) for attacker in threat_models]]
+        # Of equal settings there is one attack: another object would be compiled anew.
+        self._attack_of = functools.lru_cache(maxsize=None)(self._attack)
+        self._kept = KeptFigures(keep_in, identity(described, models, images) if keep_in else "")
+
+    def run(self) -> dict[str, dict[str, Held]]:
+        """What is held, by the defences' names and the columns' keys; a bar shows how many images still are."""
+        total = len(self.defenses) * sum(map(len, self.columns.values()))
+        with tqdm(total=total, desc="attacking", unit="attack") as bar:
+            return {name: {key: self.attack(name, key, bar) for key in self.columns} for name in self.defenses}
+
+    def attack(self, name: str, key: str, bar: Optional[tqdm] = None) -> Held:
+        """One defence under one column."""
+        defense, attackers = self.defenses[name], self.columns[key]
+        count = min(attackers[0].images or len(self.images.labels), len(self.images.labels))
+        held = np.ones(count, bool)
+        spent = np.zeros((2, count), np.int64)
+        losses: tuple[float, ...] = ()
+        by_attacker = []
+        for number, attacker in enumerate(attackers):
+            waiting = np.flatnonzero(held)
+            if bar is not None:
+                bar.set_postfix_str(f"{name}, {key}: {attacker.knowledge} {attacker.method} on {len(waiting)} images")
+            figures = self._kept.measured(
+                f"{name}/{key}/{number}", functools.partial(self._measured, defense, attacker, waiting)
+            )
+            held[waiting] = figures["held"]
+            spent[:, waiting] += np.array([figures["gradients"], figures["queries"]], np.int64)
+            losses = losses or tuple(figures["losses"])
+            by_attacker.append(int(held.sum()))
+            if bar is not None:
+                bar.update()
+        gradients, queries = spent[:, held].mean(axis=1) if held.any() else (0.0, 0.0)
+        return Held(held, float(gradients), float(queries), losses, tuple(by_attacker))
+
+    def _measured(self, defense: AnyDefense, attacker: ThreatModel, waiting: np.ndarray) -> Any:
+        """Which of the waiting images are held, and what was spent on each."""
+        side = attacker.side
+        images, labels = self.images if side is None or self._at_side is None else self._at_side(side)
+        images, labels = images[waiting], labels[waiting]
+        size = attacked_at_a_time(defense) if isinstance(defense, Classifier) else len(images)
+        none = [0] * len(waiting)
+        # An image that is answered wrong as it is needs no attack.
+        held = _right(defense, _arrived(images, attacker, waiting), labels, size)
+        outcome = {"gradients": none, "queries": none, "losses": []}
+        if attacker.knowledge != NOTHING and held.any():
+            found = self._attack_of(defense, _settings(attacker))(
+                images[held],
+                labels[held],
+                attacker.epsilon,
+                seed=attacker.seed,
+                numbers=waiting[held],
+                batch_size=size,
+            )
+            spent = np.zeros((2, len(waiting)), np.int64)
+            spent[:, held] = found.gradients, found.queries
+            outcome = {
+                "gradients": spent[0].tolist(),
+                "queries": spent[1].tolist(),
+                "losses": [] if attacker.method == SQUARE else [float(loss) for loss in found.losses],
+            }
+            arrived = _arrived(found.images, attacker, waiting[held])
+            held[held] = _right(defense, arrived, labels[held], size)
+        return {"held": held.tolist(), **outcome}
+
+    def _attack(self, defense: AnyDefense, attacker: ThreatModel) -> Callable[..., Any]:
+        model = self._known(defense, attacker)
+        if attacker.method == SQUARE:
+            return SquareAttack(model, queries=attacker.steps, rounding=attacker.rounding)
+        return GradientAttack(
+            model,
+            loss=(TARGETED if attacker.targets else "") + attacker.loss,
+            norm=attacker.norm,
+            rule=attacker.method,
+            steps=attacker.steps,
+            step=None if attacker.method == "apgd" else attacker.step,
+            restarts=attacker.restarts,
+            targets=attacker.targets,
+            expectation=attacker.expectation,
+            rounding=attacker.rounding,
+        )
+
+    def _known(self, defense: AnyDefense, attacker: ThreatModel) -> Model:
+        """What the attacker's gradients go through."""
+        if attacker.knowledge == OBLIVIOUS:
+            if not isinstance(defense, Classifier):
+                raise ValueError(f"{attacker.key}: an oblivious attacker needs a `Classifier`, received {defense!r}")
+            return undefended(defense)
+        if attacker.knowledge == TRANSFER:
+            networks = [load_attacked(network) for network in attacker.networks] or [self._holdout]
+            if networks[0] is None:
+                raise ValueError(f"{attacker.key}: a transfer needs `networks`, received none and no held-out network")
+            return lambda images: {"logits": tf.add_n([one(images)["logits"] for one in networks]) / len(networks)}
+        return defense
+
+
+def undefended(defense: Classifier) -> Ensemble:
+    """The classifiers of a defence without their denoisers."""
+    return Ensemble([Flow([], flow.targets, flow.title, flow.weight) for flow in defense.flows])
+
+
+def _settings(attacker: ThreatModel) -> ThreatModel:
+    """Without what an attack is given at each call."""
+    return dataclasses.replace(attacker, key="-", title="-", epsilon=1.0, seed=0, images=None)
+
+
+def _models(defense: AnyDefense) -> list[Any]:
+    flows = defense.flows if isinstance(defense, Classifier) else ()
+    return [model for flow in flows for model in (*flow.denoisers, *(target.network for target in flow.targets))]
+
+
+def _arrived(images: np.ndarray, attacker: ThreatModel, numbers: np.ndarray) -> Sequence[np.ndarray]:
+    transport = Transport(attacker.transport)
+    if not transport.changes:
+        return images
+    return transported(np.round(images).astype(np.uint8), transport, attacker.seed, numbers)
+
+
+def _right(defense: AnyDefense, images: Sequence[np.ndarray], labels: np.ndarray, batch_size: int) -> np.ndarray:
+    """Whether each image, of any sizes, is answered right."""
+    right = np.zeros(len(labels), bool)
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        places.setdefault(image.shape, []).append(place)
+    for alike in places.values():
+        for first in range(0, len(alike), batch_size):
+            batch = alike[first : first + batch_size]
+            logits = defense(tf.constant(np.stack([images[place] for place in batch]), tf.float32))["logits"]
+            right[batch] = np.argmax(logits, axis=-1) == labels[batch]
+    return right

@@ -1,0 +1,196 @@
+"""Threat models as data, attacks on what is left, and checks that deceptive defences fail."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgd_tf.data import load_fashion_mnist
+from hgd_tf.defenses import load_defense
+from hgd_tf.errors import HgdError, RunError
+from hgd_tf.evaluation import attack_suite
+from hgd_tf.evaluation.attack_suite import AttackSuite
+from hgd_tf.evaluation.sanity import sanity_checks
+from hgd_tf.evaluation.threat_models import CLEAN, PRESETS, ThreatModel, preset, read_threat_models
+from hgd_tf.targets import load_target
+
+IMAGES = load_fashion_mnist().test.head(40)
+TARGET = load_target("mini_inception")
+HOLDOUT = load_target("mini_vgg")
+
+
+def _plain(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {"logits": TARGET(images, training=False)["logits"]}
+
+
+def _holdout(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    return HOLDOUT(images, training=False)
+
+
+def _quantized(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    return _plain(32.0 * tf.round(images / 32.0))
+
+
+def _randomized(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    return _plain(images + tf.random.normal(tf.shape(images), stddev=12.0))
+
+
+def _saturated(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {"logits": 1e4 * _plain(images)["logits"]}
+
+
+def _probabilities(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {"logits": tf.nn.softmax(_plain(images)["logits"])}
+
+
+def _shattered(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    return _plain(images + 4.0 * tf.sin(40.0 * images))
+
+
+def _detecting(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Lets no gradient through where a background is not black."""
+    logits = _plain(images)["logits"]
+    dark = tf.reduce_sum(tf.cast((images > 0.0) & (images < 12.0), tf.float32), axis=(1, 2, 3))
+    return {"logits": tf.where(dark[:, tf.newaxis] > 30.0, tf.stop_gradient(logits), logits)}
+
+
+TRAPS = {
+    _quantized: "gradients are numbers, and not zero",
+    _randomized: "answers twice alike, or is attacked with expectation",
+    _saturated: "gradients are numbers, and not zero",
+    _probabilities: "outputs are logits",
+    _shattered: "the loss changes as its gradient says",
+    _detecting: "the mean loss rises along the attack",
+}
+
+
+def test_an_honest_defence_passes_every_check():
+    checks = sanity_checks(load_defense("mini_inception_lgd"), IMAGES, 16.0, _holdout)
+    assert len(checks) == 9
+    assert [str(check) for check in checks if not check.passed] == []
+
+
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
+def test_a_deceptive_defence_fails_its_check(trap):
+    failed = [check.name for check in sanity_checks(trap, IMAGES, 16.0, _holdout) if not check.passed]
+    assert TRAPS[trap] in failed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
+def test_the_worst_of_attacks_breaks_a_deceptive_defence(trap):
+    attackers = [attacker for attacker in preset("worst", 16.0) if attacker.knowledge != "oblivious"]
+    suite = AttackSuite({"trap": trap}, [CLEAN, *attackers], IMAGES, holdout=_holdout)
+    held = suite.run()["trap"]
+    assert held["clean"].accuracy > 0.6
+    assert held["worst_eps16"].accuracy <= 0.05
+
+
+def test_each_attack_is_run_on_what_those_before_it_left_and_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
+    defense = load_defense("mini_inception_lgd")
+    attackers = [
+        ThreatModel(key="known", knowledge="oblivious", epsilon=8.0, steps=4, step=0.25),
+        ThreatModel(key="known", epsilon=8.0, steps=4, step=0.25),
+        ThreatModel(key="known", method="square", epsilon=8.0, steps=20),
+    ]
+    attacked = []
+
+    class Counted(attack_suite.GradientAttack):
+        def __call__(self, images, *args, **kwargs):
+            attacked.append(len(images))
+            return super().__call__(images, *args, **kwargs)
+
+    monkeypatch.setattr(attack_suite, "GradientAttack", Counted)
+
+    def run():
+        return AttackSuite({"LGD": defense}, [CLEAN, *attackers], IMAGES, keep_in=tmp_path / "kept.json").run()["LGD"]
+
+    monkeypatch.setattr(attack_suite, "SquareAttack", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run()
+    assert len(attacked) == 2
+    monkeypatch.undo()
+    monkeypatch.setattr(attack_suite, "GradientAttack", lambda *args, **kwargs: pytest.fail("attacked twice"))
+    held = run()
+    assert attacked == [held["clean"].answers.sum(), held["known"].by_attacker[0]]
+    left = [int(held["clean"].answers.sum()), *held["known"].by_attacker]
+    assert left == sorted(left, reverse=True) and left[-1] == held["known"].answers.sum()
+    if held["known"].answers.any():
+        assert held["known"].gradients >= 10 and held["known"].queries >= 20
+    monkeypatch.undo()
+    (tmp_path / "kept.json").unlink()
+    fresh = run()
+    np.testing.assert_array_equal(fresh["known"].answers, held["known"].answers)
+
+
+def test_side_rounding_and_transport_are_fields_of_a_threat_model():
+    seen = {}
+
+    def recorded(images):
+        seen[images.shape[1]] = images.numpy()
+        return _plain(tf.image.resize(images, (28, 28)))
+
+    def holdout(images):
+        return _holdout(tf.image.resize(images, (28, 28)))
+
+    def attacked(**fields):
+        model = ThreatModel(knowledge="transfer", epsilon=2.5, steps=2, **fields)
+        AttackSuite({"": recorded}, [model], IMAGES, holdout=holdout, at_side=lambda side: at_56).run()
+        return seen.popitem()
+
+    at_56 = IMAGES._replace(images=np.repeat(np.repeat(IMAGES.images, 2, axis=1), 2, axis=2))
+    side, images = attacked(side=56)
+    assert side == 56
+    moved = np.abs(images - at_56.images[: len(images)])
+    side, images = attacked(side=56, transport="resize:0.5:bilinear")
+    assert side == 28
+    _, images = attacked(rounding=True)
+    np.testing.assert_array_equal(images, np.round(images))
+    assert np.any(moved != np.round(moved))
+
+
+def test_presets_are_columns_of_their_radius():
+    for name in PRESETS:
+        attackers = preset(name, 0.5)
+        assert {attacker.key for attacker in attackers} == {f"{name}_eps0.5"}
+        assert {attacker.epsilon for attacker in attackers} == {0.5}
+    assert [attacker.key for attacker in read_threat_models(["pgd", "square"], [1, 2.5])] == [
+        "pgd_eps1",
+        "pgd_eps2.5",
+        "square_eps1",
+        "square_eps2.5",
+    ]
+
+
+def test_a_file_describes_threat_models(tmp_path):
+    path = tmp_path / "models.json"
+    path.write_text(json.dumps([{"method": "apgd", "epsilon": 1.5, "norm": "l2", "networks": []}]))
+    assert read_threat_models(path) == (ThreatModel(method="apgd", epsilon=1.5, norm="l2"),)
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ([{"method": "apdg"}], "method: expected one of pgd, apgd, square, received 'apdg'"),
+        ([{"epsilon": -1}], "epsilon: expected more than 0, received -1"),
+        ([{"knowledge": "oblivious", "networks": ["mini_vgg"]}], "`networks` go with `knowledge` transfer"),
+        ([{"method": "square", "targets": 9}], "`targets` go with gradients"),
+        ([{"epsilom": 1}], "received 'epsilom'"),
+        ({}, "expected an array"),
+        ([], "expected an array"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, content, expected):
+    path = tmp_path / "models.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=expected.replace("[", r"\[")) as error:
+        read_threat_models(path)
+    assert str(path) in str(error.value)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(HgdError, match="expected one of oblivious, .*, or a JSON file, received 'wurst'"):
+        read_threat_models(["wurst"])
