@@ -1,5 +1,8 @@
-"""Attacks within an L-infinity ball, the recipes of the paper's sets, and the sets themselves."""
+"""Attacks within a ball, the recipes of the paper's sets, and the sets themselves."""
 
+from hgd_tf.attacks.attacked import Attacked
+from hgd_tf.attacks.gradient_attack import GradientAttack
+from hgd_tf.attacks.losses import LOSSES
 from hgd_tf.attacks.methods import (
     METHODS,
     adaptive_ifgsm,
@@ -22,3 +25,4 @@ from hgd_tf.attacks.recipes import (
     draw_epsilon,
 )
 from hgd_tf.attacks.sign_gradient import SignGradientAttack
+from hgd_tf.attacks.square import SquareAttack
