@@ -190,7 +190,7 @@ class GradientAttack(tf.Module):
         return attacked, loss, wrong, history
 
     def _compile_logits(self, shape: tuple[int, ...]):
-        return tf.function(self._mean_logits, input_signature=[tf.TensorSpec((None, *shape), tf.float32)])
+        return tf.function(lambda images: self._mean_logits(images), input_signature=[tf.TensorSpec((None, *shape), tf.float32)])
 
     def _compile_run(self, shape: tuple[int, ...]):
         # Of any number of images, so that a last batch, or one of those that are left, compiles nothing anew.
@@ -202,7 +202,8 @@ class GradientAttack(tf.Module):
             tf.TensorSpec((None,), tf.float32),
             tf.TensorSpec((None, 2), tf.int64),
         ]
-        return tf.function(self._attack, input_signature=signature)
+        # Of a bound method of many attacks, TensorFlow would warn that it is traced again and again.
+        return tf.function(lambda *batches: self._attack(*batches), input_signature=signature)
 
     def _attack(self, images, labels, targets, epsilon, seeds):
         ball = Ball(images, epsilon, self.norm)
@@ -229,7 +230,7 @@ class GradientAttack(tf.Module):
             logits = tf.cast(self.model(images)["logits"], tf.float32)
             loss = LOSSES[self.loss](logits, labels, targets)
         # A filter before the model can hide the gradient's static shape, which the loop needs to keep.
-        gradient = tf.ensure_shape(tape.gradient(loss, images), images.shape)
+        gradient = tf.ensure_shape(tape.gradient(loss, images, unconnected_gradients=tf.UnconnectedGradients.ZERO), images.shape)
         return logits, loss, tf.where(tf.math.is_finite(gradient), gradient, 0.0)
 
     def _mean_logits(self, images: tf.Tensor) -> tf.Tensor:
