@@ -22,6 +22,16 @@ class Schedule(NamedTuple):
         sides, and padded with black, drawn anew for each step and image (Xie et al. 2019, arXiv 1803.06978).
       translation: side, in pixels, of the Gaussian kernel that each gradient is convolved with, which spans 3 standard
         deviations either way (Dong et al. 2019, arXiv 1904.02884); 0: none.
+      nesterov: whether the gradient is that ahead of the image, moved by the step's length times momentum times the
+        earlier gradients, as the momentum keeps them (Lin et al. 2020, arXiv 1908.06281).
+      scales: the gradient is the mean over this many copies, of which each has half the pixel values of that before it
+        (the same paper; its program halves values in [-1, 1], towards grey instead of black).
+      admix: how much of another image, of another class if there is one, is added to each copy, which is not clipped
+        (Wang et al. 2021, arXiv 2102.00436); drawn anew for each step and image; 0: none.
+      admix_images: the other images that are mixed in, one a copy; each mixture has its `scales`.
+      neighbours: the gradient is tuned by its variance, which is the mean gradient less the gradient itself, at the
+        step before; the mean is over as many uniform points around it (Wang and He 2021, arXiv 2103.15571); 0: none.
+      neighbourhood: how far these points are away at most, in units of epsilon.
     """
 
     steps: tuple[float, ...]
@@ -29,6 +39,17 @@ class Schedule(NamedTuple):
     momentum: float = 0.0
     diversity: float = 0.0
     translation: int = 0
+    nesterov: bool = False
+    scales: int = 1
+    admix: float = 0.0
+    admix_images: int = 3
+    neighbours: int = 0
+    neighbourhood: float = 1.5
+
+    @property
+    def copies(self) -> int:
+        """Of an image, over which a gradient is the mean."""
+        return self.scales * (self.admix_images if self.admix else 1)
 
 
 Method = tuple[Schedule, ...]
@@ -50,21 +71,43 @@ def fgsm() -> Method:
     return ifgsm(1)
 
 
-def ifgsm(count: int, *, momentum: float = 0.0, diversity: float = 0.0, translation: int = 0) -> Method:
+def ifgsm(
+    count: int,
+    *,
+    momentum: float = 0.0,
+    diversity: float = 0.0,
+    translation: int = 0,
+    nesterov: bool = False,
+    scales: int = 1,
+    admix: float = 0.0,
+    admix_images: int = 3,
+    neighbours: int = 0,
+    neighbourhood: float = 1.5,
+) -> Method:
     """Iterative FGSM (Kurakin et al. 2017; section 2.1): `count` steps of epsilon / count.
 
     Args:
       count: steps.
       momentum, diversity, translation: as in `Schedule`; the authors' choices are 1, 0.5 and 15.
+      nesterov, scales, admix, admix_images: as in `Schedule`; the authors' choices are true, 5, 0.2 and 3.
+      neighbours, neighbourhood: as in `Schedule`; the authors' choices are 20 and 1.5.
 
     Raises:
-      ValueError: count is below 1, diversity no probability, or translation neither 0 nor odd.
+      ValueError: count, scales or admix_images is below 1, diversity no probability, translation neither 0 nor odd,
+        admix, neighbours or neighbourhood is negative, or nesterov is without momentum.
     """
     if not 0.0 <= diversity <= 1.0:
         raise ValueError(f"expected a probability as diversity, received {diversity}")
     if translation < 0 or (translation and translation % 2 == 0):
         raise ValueError(f"expected 0 or an odd number of pixels as translation, received {translation}")
-    return (Schedule((1.0 / _positive(count),) * count, FROM_IMAGE, momentum, diversity, translation),)
+    if nesterov and not momentum:
+        raise ValueError(f"expected a momentum that nesterov looks ahead along, received {momentum}")
+    for name, value in (("admix", admix), ("neighbours", neighbours), ("neighbourhood", neighbourhood)):
+        if value < 0:
+            raise ValueError(f"expected at least 0 as {name}, received {value}")
+    schedule = Schedule((1.0 / _positive(count),) * count, FROM_IMAGE, momentum, diversity, translation, nesterov)
+    mixing = {"scales": _positive(scales), "admix": admix, "admix_images": _positive(admix_images)}
+    return (schedule._replace(**mixing, neighbours=neighbours, neighbourhood=neighbourhood),)
 
 
 def momentum_ifgsm(count: int, momentum: float = 1.0) -> Method:
@@ -127,6 +170,15 @@ METHODS: dict[str, Method] = {
         f"diverse_invariant_momentum_ifgsm{count}": ifgsm(count, momentum=1.0, diversity=0.5, translation=15)
         for count in (4, 10)
     },
+    "nesterov_ifgsm10": ifgsm(10, momentum=1.0, nesterov=True),
+    "scale_momentum_ifgsm10": ifgsm(10, momentum=1.0, scales=5),
+    "scale_nesterov_ifgsm10": ifgsm(10, momentum=1.0, nesterov=True, scales=5),
+    "scale_nesterov_diverse_invariant_ifgsm10": ifgsm(
+        10, momentum=1.0, diversity=0.5, translation=15, nesterov=True, scales=5
+    ),
+    "admix_momentum_ifgsm10": ifgsm(10, momentum=1.0, scales=5, admix=0.2),
+    "variance_momentum_ifgsm10": ifgsm(10, momentum=1.0, neighbours=20),
+    "variance_nesterov_ifgsm10": ifgsm(10, momentum=1.0, nesterov=True, neighbours=20),
     # Appendix D. The paper's text lost the numbers of steps; these are a choice, in its order of growing power.
     "difgsm4": decayed_ifgsm(linear_decay(4)),
     "adaifgsm2": adaptive_ifgsm(decayed_ifgsm(linear_decay(4)), ifgsm(10)),

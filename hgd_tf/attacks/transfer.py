@@ -47,3 +47,8 @@ def smoothed(gradient: tf.Tensor, size: int) -> tf.Tensor:
     for kernel in (column, column.transpose(1, 0, 2, 3)):
         gradient = tf.nn.depthwise_conv2d(gradient, kernel, (1, 1, 1, 1), "SAME")
     return gradient
+
+
+def of_unit_mean(gradient: tf.Tensor) -> tf.Tensor:
+    """Momentum (Dong et al. 2018): each image's gradient (N, H, W, C), divided by its mean absolute value."""
+    return tf.math.divide_no_nan(gradient, tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True))

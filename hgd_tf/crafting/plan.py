@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.attacks import Recipe, Roles, SignGradientAttack, bind, draw_epsilon
+from hgd_tf.attacks.methods import Schedule
 from hgd_tf.attacks.recipes import BoundAttack
 from hgd_tf.data.sources import Source
 from hgd_tf.targets import Target
@@ -180,9 +181,10 @@ def thread_count() -> int:
 
 def _described(attack: BoundAttack) -> dict[str, Any]:
     schedules = [{**schedule._asdict(), "steps": list(schedule.steps)} for schedule in attack.method]
-    for field in ("diversity", "translation"):
+    for field, neutral in Schedule._field_defaults.items():
         for schedule in schedules:
-            if not schedule[field]:  # as before there were any, so that the sets of that time keep their digests
+            # As before there were such fields, so that the sets of that time keep their digests.
+            if field not in ("start", "momentum") and schedule[field] == neutral:
                 del schedule[field]
     return {"name": attack.name, "schedules": schedules, "networks": [model.name for model in attack.models]}
 

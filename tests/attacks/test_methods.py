@@ -41,15 +41,22 @@ CONFORMANCE = (
     "diverse_invariant_momentum_ifgsm4", "diverse_invariant_momentum_ifgsm10", "difgsm4",
     "adaifgsm2", "adaifgsm3", "adaifgsm5", "pgd20", "pgd20_restarts5",
 )  # fmt: skip
+TRANSFERRING = (
+    "nesterov_ifgsm10", "scale_momentum_ifgsm10", "scale_nesterov_ifgsm10", "scale_nesterov_diverse_invariant_ifgsm10",
+    "admix_momentum_ifgsm10", "variance_momentum_ifgsm10", "variance_nesterov_ifgsm10",
+)  # fmt: skip
 DIVERSE = ("diverse_ifgsm4", "diverse_invariant_momentum_ifgsm4", "diverse_invariant_momentum_ifgsm10")
-RANDOM = ("sign_noise", "pgd20", "pgd20_restarts5", *DIVERSE)
+RANDOM = ("sign_noise", "pgd20", "pgd20_restarts5", *DIVERSE, *TRANSFERRING[3:])
 COUNT = 16
-every_method = pytest.mark.parametrize("name", CONFORMANCE)
-every_attack = pytest.mark.parametrize("name", [name for name in CONFORMANCE if name not in ("no_op", "sign_noise")])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TRANSFERRING]  # by the gradients that each step takes
+every_method = pytest.mark.parametrize("name", [*CONFORMANCE, *SLOW])
+every_attack = pytest.mark.parametrize(
+    "name", [*(name for name in CONFORMANCE if name not in ("no_op", "sign_noise")), *SLOW]
+)
 
 
 def test_every_named_method_is_in_the_list():
-    assert set(CONFORMANCE) == set(METHODS)
+    assert {*CONFORMANCE, *TRANSFERRING} == set(METHODS)
 
 
 @functools.cache
@@ -333,14 +340,14 @@ def test_restarts_start_elsewhere_and_fool_no_fewer():
 
 @pytest.mark.parametrize("count", [1, 2, 4, 8, 20])
 def test_ifgsm_is_k_steps_that_sum_to_epsilon(count):
-    assert ifgsm(count) == (((1 / count,) * count, "image", 0.0, 0.0, 0),)
+    assert ifgsm(count) == (Schedule((1 / count,) * count, "image", 0.0, 0.0, 0),)
 
 
 def test_the_other_schedules_by_hand():
     assert fgsm() == ifgsm(1)
-    assert projected_gradient_descent(2, 0.25, 3) == (((0.25, 0.25), "uniform", 0.0, 0.0, 0),) * 3
-    assert momentum_ifgsm(2, 0.9) == (((0.5, 0.5), "image", 0.9, 0.0, 0),)
-    assert decayed_ifgsm([0.7, 0.3]) == (((0.7, 0.3), "image", 0.0, 0.0, 0),)
+    assert projected_gradient_descent(2, 0.25, 3) == (Schedule((0.25, 0.25), "uniform", 0.0, 0.0, 0),) * 3
+    assert momentum_ifgsm(2, 0.9) == (Schedule((0.5, 0.5), "image", 0.9, 0.0, 0),)
+    assert decayed_ifgsm([0.7, 0.3]) == (Schedule((0.7, 0.3), "image", 0.0, 0.0, 0),)
     assert adaptive_ifgsm(fgsm(), ifgsm(2)) == fgsm() + ifgsm(2)
     np.testing.assert_allclose(linear_decay(4), (0.4, 0.3, 0.2, 0.1))
     assert sum(linear_decay(10)) == pytest.approx(1.0)
@@ -348,15 +355,35 @@ def test_the_other_schedules_by_hand():
 
 def test_the_named_methods_that_transfer_are_their_authors_choices():
     quarters = ((0.25,) * 4, "image")
-    assert METHODS["momentum_ifgsm4"] == momentum_ifgsm(4) == ((*quarters, 1.0, 0.0, 0),)
-    assert METHODS["diverse_ifgsm4"] == ((*quarters, 0.0, 0.5, 0),)
-    assert METHODS["invariant_ifgsm4"] == ((*quarters, 0.0, 0.0, 15),)
-    assert METHODS["diverse_invariant_momentum_ifgsm4"] == ((*quarters, 1.0, 0.5, 15),)
-    assert METHODS["diverse_invariant_momentum_ifgsm10"] == (((0.1,) * 10, "image", 1.0, 0.5, 15),)
+    assert METHODS["momentum_ifgsm4"] == momentum_ifgsm(4) == (Schedule(*quarters, 1.0, 0.0, 0),)
+    assert METHODS["diverse_ifgsm4"] == (Schedule(*quarters, 0.0, 0.5, 0),)
+    assert METHODS["invariant_ifgsm4"] == (Schedule(*quarters, 0.0, 0.0, 15),)
+    assert METHODS["diverse_invariant_momentum_ifgsm4"] == (Schedule(*quarters, 1.0, 0.5, 15),)
+    tenths = ((0.1,) * 10, "image", 1.0)
+    assert METHODS["diverse_invariant_momentum_ifgsm10"] == (Schedule(*tenths, 0.5, 15),)
+    for name, options in {
+        "nesterov_ifgsm10": {"nesterov": True},
+        "scale_momentum_ifgsm10": {"scales": 5},
+        "scale_nesterov_ifgsm10": {"nesterov": True, "scales": 5},
+        "scale_nesterov_diverse_invariant_ifgsm10": {
+            "diversity": 0.5, "translation": 15, "nesterov": True, "scales": 5,
+        },
+        "admix_momentum_ifgsm10": {"scales": 5, "admix": 0.2, "admix_images": 3},
+        "variance_momentum_ifgsm10": {"neighbours": 20, "neighbourhood": 1.5},
+        "variance_nesterov_ifgsm10": {"nesterov": True, "neighbours": 20, "neighbourhood": 1.5},
+    }.items():  # fmt: skip
+        assert METHODS[name] == (Schedule(*tenths, **options),), name
 
 
-@pytest.mark.parametrize("options", [{"diversity": 1.5}, {"diversity": -0.1}, {"translation": 4}, {"translation": -1}])
-def test_no_probability_or_an_even_kernel_is_an_error(options):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"diversity": 1.5}, {"diversity": -0.1}, {"translation": 4}, {"translation": -1}, {"scales": 0},
+        {"admix": -0.1}, {"admix_images": 0}, {"neighbours": -1}, {"neighbourhood": -1.0},
+        {"momentum": 0.0, "nesterov": True},
+    ],
+)  # fmt: skip
+def test_an_option_that_makes_no_method_is_an_error(options):
     with pytest.raises(ValueError, match=f"received {next(iter(options.values()))}"):
         ifgsm(4, **options)
 
@@ -395,7 +422,8 @@ equal = {}
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     shared = SignGradientAttack([load_target("mini_inception")])
 alone = SignGradientAttack([load_target("mini_inception")])
-for name in ("ifgsm4", "diverse_invariant_momentum_ifgsm4", "adaifgsm2", "pgd20", "sign_noise"):
+names = ("ifgsm4", "diverse_invariant_momentum_ifgsm4", "adaifgsm2", "pgd20", "sign_noise")
+for name in (*names, "admix_momentum_ifgsm10", "variance_nesterov_ifgsm10"):
     # The last batch holds one image, so that a replica gets none.
     pair = [attack(images, 8, METHODS[name], seed=3, batch_size=6) for attack in (shared, alone)]
     equal[name] = float(np.mean(pair[0] == pair[1]))

@@ -9,12 +9,13 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.attacks import SignGradientAttack
-from hgd_tf.attacks.methods import ifgsm
+from hgd_tf.attacks.draws import partners
+from hgd_tf.attacks.methods import METHODS, ifgsm, momentum_ifgsm
 from hgd_tf.attacks.transfer import shrunk, smoothed
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.targets import load_target
 
-SEED, COUNT = 5, 18
+SEED, COUNT, EPSILON = 5, 18, 16
 
 
 def draws_of(count: int) -> np.ndarray:
@@ -169,3 +170,161 @@ def test_draws_differ_by_image_step_and_seed_and_follow_the_images_number():
     later = attack(images[:3], 8, method, seed=SEED, numbers=np.arange(3, 6))
     assert np.mean(later == whole[3:]) >= 0.999
     assert np.mean(attack(images, 8, method, seed=SEED + 1) == whole) < 0.99
+
+
+# --- momentum's variants, from their papers ---
+
+VARIANTS = {
+    "nesterov": {"nesterov": True},
+    "scales": {"scales": 5},
+    "scales and nesterov": {"nesterov": True, "scales": 3},
+    "admix": {"scales": 2, "admix": 0.2, "admix_images": 3},
+    "variance": {"neighbours": 4},
+    "variance and nesterov": {"nesterov": True, "neighbours": 3, "neighbourhood": 0.7},
+    "all of them": {"nesterov": True, "scales": 2, "admix": 0.3, "admix_images": 2, "neighbours": 2},
+}
+every_variant = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())
+
+
+@functools.cache
+def mini(name: str = "mini_vgg"):
+    return load_target(name)
+
+
+@functools.cache
+def mini_attack() -> SignGradientAttack:
+    return SignGradientAttack([mini()], "true")
+
+
+@functools.cache
+def compiled_gradient():
+    @tf.function(reduce_retracing=True)
+    def gradient(images, labels):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logits = mini()(images)["logits"]
+            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        return tape.gradient(loss, images)
+
+    return lambda images, labels: gradient(tf.constant(images, tf.float32), tf.constant(labels)).numpy()
+
+
+def from_the_papers(images, labels, epsilon, count, *, nesterov=False, scales=1, eta=0.0, others=None, around=None):
+    """MI, NI, SI, Admix and VT together.
+
+    Args:
+      others: of a step, the arrays of images to mix in.
+      around: of a step, the arrays by which the neighbours are away.
+    """
+    gradient, alpha = compiled_gradient(), epsilon / count
+    clean = images.astype(np.float64)
+    attacked, kept, variance = clean, 0.0, 0.0
+
+    def mean_gradient(point, step):
+        mixtures = [point + eta * other for other in others(step)] if others else [point]
+        copies = [(mixture, 2.0**i) for mixture in mixtures for i in range(scales)]
+        return np.mean([gradient(mixture / divisor, labels) / divisor for mixture, divisor in copies], axis=0)
+
+    for step in range(count):
+        point = attacked + alpha * kept if nesterov else attacked
+        here = mean_gradient(point, step)
+        tuned = here + variance
+        if around:
+            variance = np.mean([mean_gradient(point + away, step) for away in around(step)], axis=0) - here
+        size = np.abs(tuned).mean(axis=(1, 2, 3), keepdims=True)
+        kept = kept + np.divide(tuned, size, out=np.zeros_like(tuned), where=size > 0)
+        attacked = np.clip(attacked + alpha * np.sign(kept), clean - epsilon, clean + epsilon).clip(0, 255)
+    return np.round(attacked).astype(np.uint8)
+
+
+def its_own_draws(images, classes, epsilon, count, *, admix=0.0, admix_images=3, neighbours=0, neighbourhood=1.5):
+    """The attack's draws, as the functions of a step that the papers' loop takes."""
+    seeds = np.stack([np.full(len(images), SEED), np.arange(len(images))], axis=1)
+    picks = partners(classes, classes, seeds, (count, admix_images))
+
+    def offset(seed, number):
+        folded = tf.random.experimental.stateless_fold_in(tf.constant(seed), tf.constant(number, tf.int64))
+        return neighbourhood * epsilon * tf.random.stateless_uniform(images.shape[1:], folded, -1.0, 1.0).numpy()
+
+    def around(step):
+        for number in range(neighbours):
+            yield np.stack([offset(seed, step * neighbours + number) for seed in seeds])
+
+    return {
+        "eta": admix,
+        "others": (lambda step: images[picks[:, step]].swapaxes(0, 1)) if admix else None,
+        "around": (lambda step: list(around(step))) if neighbours else None,
+    }
+
+
+@every_variant
+def test_a_variant_is_its_papers_loop(options):
+    part = load_fashion_mnist().test.head(10)
+    received = mini_attack()(part.images, 16, ifgsm(3, momentum=1.0, **options), part.labels, seed=SEED, batch_size=7)
+    fixed = {name: options[name] for name in ("nesterov", "scales") if name in options}
+    drawn = {name: value for name, value in options.items() if name not in fixed}
+    classes = mini()(part.images.astype(np.float32))["logits"].numpy().argmax(axis=1)
+    draws = its_own_draws(part.images, classes, 16, 3, **drawn)
+    expected = from_the_papers(part.images, part.labels, 16, 3, **fixed, **draws)
+    assert np.mean(received == expected) >= 0.999
+    assert np.mean(from_the_papers(part.images, part.labels, 16, 3) == expected) < 0.99
+
+
+def test_with_options_that_do_nothing_each_variant_is_momentum_ifgsm():
+    part = load_fashion_mnist().test.head(10)
+    plain = mini_attack()(part.images, 8, momentum_ifgsm(3), part.labels, seed=SEED)
+    neutral = {"scales": 1, "admix": 0.0, "admix_images": 2, "neighbours": 0, "neighbourhood": 3.0}
+    same = mini_attack()(part.images, 8, ifgsm(3, momentum=1.0, **neutral), part.labels, seed=SEED)
+    np.testing.assert_array_equal(same, plain)
+    for options in ({"admix": 0.2}, {"neighbours": 3, "neighbourhood": 0.0}):
+        method, black = ifgsm(3, momentum=1.0, **options), np.zeros_like(part.images)
+        nearly = mini_attack()(part.images, 8, method, part.labels, seed=SEED, mix_with=black)
+        assert np.mean(nearly == plain) >= 0.999, options  # but for the rounding of means
+
+
+def test_images_that_are_given_to_mix_in_leave_no_trace_of_the_others_of_a_call():
+    test = load_fashion_mnist().test
+    images, labels, pool = test.images[:6], test.labels[:6], test.images[20:40]
+    method = ifgsm(2, momentum=1.0, admix=0.4, neighbours=2)
+    whole, alone = (
+        mini_attack()(images[part], 16, method, labels[part], seed=SEED, numbers=np.arange(6)[part], mix_with=pool)
+        for part in (slice(None), slice(4, 5))
+    )
+    assert np.mean(whole[4:5] == alone) >= 0.999
+    assert np.mean(mini_attack()(images[4:5], 16, method, labels[4:5], seed=SEED, numbers=[4]) == alone) < 0.99
+    with pytest.raises(ValueError, match=r"images of shape \(28, 28, 1\) to mix with, received \(20, 27, 28, 1\)"):
+        mini_attack()(images, 16, method, labels, mix_with=pool[:, 1:])
+
+
+def test_partners_are_of_another_class_where_there_is_one_and_of_every_such():
+    seeds = np.stack([np.full(3, SEED), np.arange(3)], axis=1)
+    picks = partners(np.array([0, 1, 2]), np.array([0, 1, 1, 0]), seeds, (20, 2))
+    assert [set(pick.ravel()) for pick in picks] == [{1, 2}, {0, 3}, {0, 1, 2, 3}]
+    assert set(partners(np.array([3]), np.array([3, 3]), seeds[:1], (20, 2)).ravel()) == {0, 1}
+    np.testing.assert_array_equal(partners(np.array([2]), np.array([0, 1, 1, 0]), seeds[2:], (20, 2)), picks[2:])
+
+
+@pytest.mark.slow  # thousands of gradients
+@pytest.mark.parametrize("name", ["admix_momentum_ifgsm10", "variance_momentum_ifgsm10", "variance_nesterov_ifgsm10"])
+def test_a_random_variant_transfers_as_often_as_its_papers_loop_on_other_draws(name):
+    part = load_fashion_mnist().test.head(100)
+    [schedule], generator = METHODS[name], np.random.default_rng(7)
+    shape = (schedule.neighbours, *part.images.shape)
+    expected = from_the_papers(
+        part.images,
+        part.labels,
+        EPSILON,
+        10,
+        nesterov=schedule.nesterov,
+        scales=schedule.scales,
+        eta=schedule.admix,
+        others=(lambda step: [generator.permutation(part.images) for _ in range(3)]) if schedule.admix else None,
+        around=(lambda step: 1.5 * EPSILON * generator.uniform(-1, 1, shape)) if schedule.neighbours else None,
+    )
+    received = mini_attack()(part.images, EPSILON, METHODS[name], part.labels, seed=SEED)
+    rates = [success_on_another_network(attacked, part.labels) for attacked in (received, expected)]
+    assert 0.2 < rates[0] < 0.9 and abs(rates[0] - rates[1]) <= 0.0201, rates
+
+
+def success_on_another_network(attacked: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean(mini("mini_resnet")(attacked.astype(np.float32))["logits"].numpy().argmax(axis=1) != labels))

@@ -13,7 +13,7 @@ from PIL import Image
 from small_set import content_of, small_images, small_roles
 
 from hgd_tf.attacks import TEST_SETS, TRAINING_RECIPES
-from hgd_tf.attacks.recipes import TRAIN_MIX, TRAIN_SET
+from hgd_tf.attacks.recipes import TARGET, TRAIN_MIX, TRAIN_SET, RecipeAttack
 from hgd_tf.crafting import SetPlan, craft_set, open_shards, read_manifest
 from hgd_tf.crafting.shards import FORMATS
 from hgd_tf.crafting.verify import format_summary, summarize, verify_set
@@ -197,6 +197,9 @@ def test_only_what_a_schedule_does_is_described_so_that_older_sets_keep_their_di
     assert list(schedule) == ["steps", "start", "momentum"]
     assert other == {**schedule, "momentum": 1.0, "diversity": 0.5, "translation": 15}
     assert len({plan.digest() for plan in (plain, transfer)}) == 2
+    variant = plan_of(roles, TRAIN_SET._replace(attacks=(RecipeAttack("variance_nesterov_ifgsm10", TARGET),)))
+    added = {"momentum": 1.0, "nesterov": True, "neighbours": 20}
+    assert variant.description()["attacks"][0]["schedules"] == [{"steps": [0.1] * 10, "start": "image", **added}]
 
 
 # --- images that are none ---
