@@ -1,4 +1,4 @@
-"""An image on which a defence stands the attack that does not know of its denoiser, and not the one that does: a picture.
+"""A picture of an image on which a defence withstands an attack that does not know of its denoiser, not one that does.
 
 python break_the_defence.py [efficientnet_lite0_lgd]
 """
