@@ -72,7 +72,7 @@ def torch_module(classifier: Classifier, identity: bool = False) -> Any:
     torch = _imported("torch", "torch")
     logits = Logits(classifier, identity)
 
-    class Function(torch.autograd.Function):
+    class Function(torch.autograd.Function):  # type: ignore[name-defined]
         @staticmethod
         def forward(context, pixels):
             context.images = tf.convert_to_tensor(pixels.detach().cpu().numpy())
@@ -88,7 +88,7 @@ def torch_module(classifier: Classifier, identity: bool = False) -> Any:
             gradient = context.tape.gradient(context.logits, context.images, output_gradients=upstreams)
             return torch.from_numpy(gradient.numpy()).to(upstream.device)
 
-    class Module(torch.nn.Module):
+    class Module(torch.nn.Module):  # type: ignore[name-defined]
         def __init__(self):
             super().__init__()
             # Attacks ask a model's first parameter on which device it is.
