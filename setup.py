@@ -83,6 +83,10 @@ setup(
         # tensorflow-metadata: later releases need another protobuf than TensorFlow 2.15 has. importlib-resources: used
         # and not named by tensorflow-datasets.
         "tfds": ["tensorflow-datasets>=4.9.4", "tensorflow-metadata<1.17", "importlib-resources"],
+        # Attack libraries that a defense is put into (`as_art`, `as_foolbox`, `as_torch`).
+        "art": ["adversarial-robustness-toolbox>=1.17"],
+        "foolbox": ["foolbox>=3.3.3"],
+        "torch": ["torch"],
         # Other attack libraries that the benchmark compares with.
         "bench": ["adversarial-robustness-toolbox>=1.17", "foolbox>=3.3.3"],
         # Other implementations that the slow tests and benchmarks compare with; they want torch.

@@ -7,19 +7,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LIMIT = 400  # seconds that a process may take on a busy machine
 pytestmark = pytest.mark.slow
 
 
-def _printed(example: str, folder: Path) -> dict[str, float]:
-    """Accuracies by the beginning of what is said of them, up to the threat model."""
+def _output(example: str, folder: Path) -> str:
     command = [sys.executable, EXAMPLES / example]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
-    lines = re.findall(r"^ *([\d.]+) %  ([^(\n]+(?:\(\w+)?)", done.stdout, re.MULTILINE)
+    return done.stdout
+
+
+def _printed(example: str, folder: Path) -> dict[str, float]:
+    """Accuracies by the beginning of what is said of them, up to the threat model."""
+    lines = re.findall(r"^ *([\d.]+) %  ([^(\n]+(?:\(\w+)?)", _output(example, folder), re.MULTILINE)
     return {title.strip(): float(accuracy) for accuracy, title in lines}
 
 
@@ -59,9 +65,21 @@ def test_an_evaluation_has_a_row_for_each_defence_under_every_threat_model(tmp_p
     assert not any(tmp_path.iterdir())
 
 
+def test_the_picture_shows_what_breaks_the_defence_and_what_does_not(tmp_path):
+    lines = re.findall(r"^(.+): class (\d+) alone, (\d+) defended$", _output("break_the_defence.py", tmp_path), re.M)
+    answers = {title: (int(alone), int(defended)) for title, alone, defended in lines}
+    label = answers["clean"][0]
+    assert answers["clean"][1] == answers["oblivious"][1] == label
+    assert label not in (answers["oblivious"][0], answers["end to end"][1])
+    with Image.open(tmp_path / "broken.png") as picture:
+        clean, oblivious, end_to_end = np.split(np.asarray(picture, int)[:280], 3, axis=1)
+    assert 0 < np.abs(oblivious - clean).max() <= 4
+    assert 0 < np.abs(end_to_end - clean).max() <= 4
+
+
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_short_and_use_what_is_public(example):
     source = example.read_text(encoding="utf-8")
     assert source.count("\n") < 50
     imported = re.findall(r"^(?:import|from) (\S+)", source, re.MULTILINE)
-    assert set(imported) <= {"hgd_tf", "numpy", "tempfile", "tensorflow"}
+    assert set(imported) <= {"PIL", "hgd_tf", "numpy", "sys", "tempfile", "tensorflow"}

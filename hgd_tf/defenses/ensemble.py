@@ -9,6 +9,7 @@ from typing import Any, Callable, Optional
 
 import tensorflow as tf
 
+from hgd_tf.defenses import adapters
 from hgd_tf.denoisers import MIN_IMAGE_SIZE
 from hgd_tf.errors import TargetError
 from hgd_tf.foundation.pixel_range import checks_pixels
@@ -61,6 +62,22 @@ class Classifier(tf.Module, abc.ABC):
         """The ensemble of these flows through what `part` makes of each denoiser and target."""
         sides = [([*map(part, flow.denoisers)], [*map(part, flow.targets)]) for flow in self.flows]
         return Ensemble([Flow(*side, flow.title, flow.weight) for side, flow in zip(sides, self.flows)])
+
+    def logits(self, images: tf.Tensor) -> tf.Tensor:
+        """`logits` alone, (N, classes): the `model_fn` of cleverhans' attacks on images in [0, 255]."""
+        return self(images)["logits"]
+
+    def as_art(self, identity: bool = False) -> Any:
+        """Of the Adversarial Robustness Toolbox, of pixels in [0, 255]: `adapters.art_estimator`."""
+        return adapters.art_estimator(self, identity)
+
+    def as_foolbox(self, identity: bool = False) -> Any:
+        """Of Foolbox, of bounds (0, 255): `adapters.foolbox_model`."""
+        return adapters.foolbox_model(self, identity)
+
+    def as_torch(self, identity: bool = False) -> Any:
+        """Of PyTorch, of images (N, C, H, W) in [0, 1]: `adapters.torch_module`."""
+        return adapters.torch_module(self, identity)
 
 
 class Flow(Classifier):
