@@ -12,8 +12,10 @@ from hgd_tf.foundation.quiet import mute_tensorflow, starts_a_command
 
 if TYPE_CHECKING:
     from hgd_tf.attacks import METHODS as METHODS
+    from hgd_tf.attacks import GradientAttack as GradientAttack
     from hgd_tf.attacks import Roles as Roles
     from hgd_tf.attacks import SignGradientAttack as SignGradientAttack
+    from hgd_tf.attacks import SquareAttack as SquareAttack
     from hgd_tf.attacks import adaptive_ifgsm as adaptive_ifgsm
     from hgd_tf.attacks import decayed_ifgsm as decayed_ifgsm
     from hgd_tf.attacks import fgsm as fgsm
@@ -44,9 +46,13 @@ if TYPE_CHECKING:
     from hgd_tf.denoisers import median as median
     from hgd_tf.errors import HgdError as HgdError
     from hgd_tf.evaluation import COLUMNS as COLUMNS
+    from hgd_tf.evaluation.attack_suite import AttackSuite as AttackSuite
     from hgd_tf.evaluation.evaluate import TestSets as TestSets
     from hgd_tf.evaluation.evaluate import craft_test_sets as craft_test_sets
     from hgd_tf.evaluation.evaluate import evaluate_defense as evaluate_defense
+    from hgd_tf.evaluation.sanity import sanity_checks as sanity_checks
+    from hgd_tf.evaluation.threat_models import ThreatModel as ThreatModel
+    from hgd_tf.evaluation.threat_models import read_threat_models as read_threat_models
     from hgd_tf.foundation.stack import keras as keras
     from hgd_tf.guidance import GUIDANCES as GUIDANCES
     from hgd_tf.guidance import Guidance as Guidance
@@ -62,8 +68,8 @@ if starts_a_command():
     mute_tensorflow()
 
 _NAMES = {
-    "hgd_tf.attacks": "METHODS Roles SignGradientAttack adaptive_ifgsm decayed_ifgsm fgsm ifgsm momentum_ifgsm no_op "
-    "projected_gradient_descent sign_noise",
+    "hgd_tf.attacks": "METHODS GradientAttack Roles SignGradientAttack SquareAttack adaptive_ifgsm decayed_ifgsm fgsm "
+    "ifgsm momentum_ifgsm no_op projected_gradient_descent sign_noise",
     "hgd_tf.attacks.recipes": "RECIPES",
     "hgd_tf.checkpoints.locate": "set_checkpoint_directory",
     "hgd_tf.crafting": "AttackedSet SetCrafter",
@@ -75,7 +81,10 @@ _NAMES = {
     "hgd_tf.denoisers": "dae dunet gaussian load_official_denoiser median",
     "hgd_tf.errors": "HgdError",
     "hgd_tf.evaluation": "COLUMNS",
+    "hgd_tf.evaluation.attack_suite": "AttackSuite",
     "hgd_tf.evaluation.evaluate": "TestSets craft_test_sets evaluate_defense",
+    "hgd_tf.evaluation.sanity": "sanity_checks",
+    "hgd_tf.evaluation.threat_models": "ThreatModel read_threat_models",
     "hgd_tf.guidance": "GUIDANCES Guidance GuidedDenoiser Term parse_guidance",
     "hgd_tf.foundation.stack": "keras",
     "hgd_tf.targets": "Target load_target",

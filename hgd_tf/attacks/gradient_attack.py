@@ -190,7 +190,9 @@ class GradientAttack(tf.Module):
         return attacked, loss, wrong, history
 
     def _compile_logits(self, shape: tuple[int, ...]):
-        return tf.function(lambda images: self._mean_logits(images), input_signature=[tf.TensorSpec((None, *shape), tf.float32)])
+        return tf.function(
+            lambda images: self._mean_logits(images), input_signature=[tf.TensorSpec((None, *shape), tf.float32)]
+        )
 
     def _compile_run(self, shape: tuple[int, ...]):
         # Of any number of images, so that a last batch, or one of those that are left, compiles nothing anew.
@@ -230,7 +232,9 @@ class GradientAttack(tf.Module):
             logits = tf.cast(self.model(images)["logits"], tf.float32)
             loss = LOSSES[self.loss](logits, labels, targets)
         # A filter before the model can hide the gradient's static shape, which the loop needs to keep.
-        gradient = tf.ensure_shape(tape.gradient(loss, images, unconnected_gradients=tf.UnconnectedGradients.ZERO), images.shape)
+        gradient = tf.ensure_shape(
+            tape.gradient(loss, images, unconnected_gradients=tf.UnconnectedGradients.ZERO), images.shape
+        )
         return logits, loss, tf.where(tf.math.is_finite(gradient), gradient, 0.0)
 
     def _mean_logits(self, images: tf.Tensor) -> tf.Tensor:

@@ -128,7 +128,10 @@ def attack_and_save(
         for name, defense in (defenses.items() if known else ())
     }
     table = ThreatTable(experiment.roles.target.name, experiment.splits.name, suite.columns, rows, checks)
-    with replacing(output_dir / "threat_models.csv") as temporary, open(temporary, "w", newline="") as file:
+    with (
+        replacing(output_dir / "threat_models.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["defense", *suite.columns])
         for name, row in rows.items():

@@ -102,7 +102,9 @@ def _of_gradients(defense: AnyDefense, images: LabeledImages) -> list[Check]:
     promised = np.sum(np.asarray(ends[0] - ends[1]) * gradient, axis=(1, 2, 3))
     kept = float(np.median((ahead - behind) / np.maximum(promised, 1e-12)))
     return [
-        Check("gradients are numbers, and not zero", bool(finite and present >= 0.9), f"of {present:.0%} of the images"),
+        Check(
+            "gradients are numbers, and not zero", bool(finite and present >= 0.9), f"of {present:.0%} of the images"
+        ),
         Check(
             "the loss changes as its gradient says",
             bool(0.5 <= kept <= 1.5),
@@ -126,7 +128,9 @@ def _rises(held: Held) -> Check:
     losses = np.asarray(held.losses)
     first, last = (float(losses[0]), float(losses[-1])) if len(losses) else (np.nan, np.nan)
     nothing_to_attack = not len(losses)
-    return Check("the mean loss rises along the attack", nothing_to_attack or last > first, f"{first:.3g} to {last:.3g}")
+    return Check(
+        "the mean loss rises along the attack", nothing_to_attack or last > first, f"{first:.3g} to {last:.3g}"
+    )
 
 
 def _at_most_one_percent(held: Held) -> Check:

@@ -45,7 +45,9 @@ class ThreatModel:
     side: Optional[int] = setting(None, "Side of the attacked images in pixels; default: the target's.", at_least(8))
     transport: str = setting(NONE, "What happens to attacked images then; no attack knows of it.", IS_TRANSPORT)
     networks: tuple[str, ...] = setting((), "Attacked together for transfer; default: the held-out network.")
-    images: Optional[int] = setting(None, "The first images attacked; default: as for the adaptive columns.", at_least(1))
+    images: Optional[int] = setting(
+        None, "The first images attacked; default: as for the adaptive columns.", at_least(1)
+    )
     seed: int = setting(0, "Of random starts and proposals.", at_least(0))
 
     def __post_init__(self):
