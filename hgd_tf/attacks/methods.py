@@ -106,8 +106,8 @@ def ifgsm(
         if value < 0:
             raise ValueError(f"expected at least 0 as {name}, received {value}")
     schedule = Schedule((1.0 / _positive(count),) * count, FROM_IMAGE, momentum, diversity, translation, nesterov)
-    mixing = {"scales": _positive(scales), "admix": admix, "admix_images": _positive(admix_images)}
-    return (schedule._replace(**mixing, neighbours=neighbours, neighbourhood=neighbourhood),)
+    mixed = schedule._replace(scales=_positive(scales), admix=admix, admix_images=_positive(admix_images))
+    return (mixed._replace(neighbours=neighbours, neighbourhood=neighbourhood),)
 
 
 def momentum_ifgsm(count: int, momentum: float = 1.0) -> Method:

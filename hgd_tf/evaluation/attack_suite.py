@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Union
 
@@ -140,7 +140,7 @@ class AttackSuite:
         none = [0] * len(waiting)
         # An image that is answered wrong as it is needs no attack.
         held = _right(defense, _arrived(images, attacker, waiting), labels, size)
-        outcome = {"gradients": none, "queries": none, "losses": []}
+        outcome: dict[str, list[Any]] = {"gradients": none, "queries": none, "losses": []}
         if attacker.knowledge != NOTHING and held.any():
             found = self._attack_of(defense, _settings(attacker))(
                 images[held],
@@ -185,8 +185,10 @@ class AttackSuite:
                 raise ValueError(f"{attacker.key}: an oblivious attacker needs a `Classifier`, received {defense!r}")
             return undefended(defense)
         if attacker.knowledge == TRANSFER:
-            networks = [load_attacked(network) for network in attacker.networks] or [self._holdout]
-            if networks[0] is None:
+            networks: list[Model] = [load_attacked(network) for network in attacker.networks]
+            if not networks and self._holdout is not None:
+                networks = [self._holdout]
+            if not networks:
                 raise ValueError(f"{attacker.key}: a transfer needs `networks`, received none and no held-out network")
             return lambda images: {"logits": tf.add_n([one(images)["logits"] for one in networks]) / len(networks)}
         return defense
@@ -207,16 +209,17 @@ def _models(defense: AnyDefense) -> list[Any]:
     return [model for flow in flows for model in (*flow.denoisers, *(target.network for target in flow.targets))]
 
 
-def _arrived(images: np.ndarray, attacker: ThreatModel, numbers: np.ndarray) -> Sequence[np.ndarray]:
+def _arrived(images: np.ndarray, attacker: ThreatModel, numbers: np.ndarray) -> Iterable[np.ndarray]:
     transport = Transport(attacker.transport)
     if not transport.changes:
         return images
     return transported(np.round(images).astype(np.uint8), transport, attacker.seed, numbers)
 
 
-def _right(defense: AnyDefense, images: Sequence[np.ndarray], labels: np.ndarray, batch_size: int) -> np.ndarray:
+def _right(defense: AnyDefense, images: Iterable[np.ndarray], labels: np.ndarray, batch_size: int) -> np.ndarray:
     """Whether each image, of any sizes, is answered right."""
     right = np.zeros(len(labels), bool)
+    images = list(images)
     places: dict[tuple[int, ...], list[int]] = {}
     for place, image in enumerate(images):
         places.setdefault(image.shape, []).append(place)

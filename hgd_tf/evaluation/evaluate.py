@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -69,7 +69,7 @@ class DefenseResult(NamedTuple):
     denoising_loss: dict[str, float]
     gflop: float
 
-    def keep(self, key: str, figures: tuple[float, float]) -> None:
+    def keep(self, key: str, figures: Sequence[float]) -> None:
         """Takes a column's accuracy and denoising loss in."""
         self.accuracy[key], self.denoising_loss[key] = figures
 

@@ -13,8 +13,7 @@ import numpy as np
 from hgd_tf.files import write_json
 from hgd_tf.foundation.stack import keras
 
-Pair = Sequence[float]  # two; a file has no tuples
-Figures = dict[str, Pair]  # accuracy and denoising loss by defence; of an adaptive attack by transport
+Figures = dict[str, Sequence[float]]  # accuracy and denoising loss by defence; of an adaptive attack by transport
 
 
 class KeptFigures:

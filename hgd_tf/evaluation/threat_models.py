@@ -131,8 +131,8 @@ def preset(name: str, epsilon: float) -> tuple[ThreatModel, ...]:
     """
     if name not in PRESETS:
         raise HgdError(f"expected one of {', '.join(PRESETS)}, or a JSON file, received {name!r}")
-    column = {"key": f"{name}_eps{epsilon:g}", "title": f"{name} ε={epsilon:g}"}
-    return tuple(dataclasses.replace(attacker, **column) for attacker in PRESETS[name](epsilon))
+    key, title = f"{name}_eps{epsilon:g}", f"{name} ε={epsilon:g}"
+    return tuple(dataclasses.replace(attacker, key=key, title=title) for attacker in PRESETS[name](epsilon))
 
 
 def read_threat_models(

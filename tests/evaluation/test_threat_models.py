@@ -207,5 +207,5 @@ def test_a_wrong_file_is_refused(tmp_path, content, expected):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(HgdError, match="expected one of oblivious, .*, or a JSON file, received 'wurst'"):
+    with pytest.raises(HgdError, match=r"expected one of oblivious, .*, or a JSON file, received 'wurst'"):
         read_threat_models(["wurst"])
