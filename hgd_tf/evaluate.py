@@ -22,6 +22,12 @@ how). So are denoisers tested before targets that they were not trained for (Tab
 none, jpeg:75, webp:80, resize:0.5:nearest, crop:0.12, shift:1, resize:0.8+jpeg:75, …): each has a part of the table of
 its own, and keys such as white_eps4@299+jpeg:75 in the files. Without these flags, all is as runs or table have it.
 
+    python -m hgd_tf.evaluate efficientnet_lite0_lgd --attacked_dirs=DIR,DIR --labels=TABLE.csv --clean_dir=DIR
+
+Images that others attacked: folders of files, whose classes a table says (columns filename, label and perhaps
+targeted_label, or the competition's; from 0 or from 1, which is told). The results are attacked.json and a table of
+answers a folder and defence.
+
 Every row has its cost beside it, in 10⁹ float operations an image. Interrupted, the same command goes on with the
 attack that it was at.
 """
@@ -38,21 +44,26 @@ from hgd_tf import cli
 from hgd_tf.config_flags import define_flag
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import evaluate_table
+from hgd_tf.evaluation.attacked_folders import evaluate_attacked
 from hgd_tf.experiment import ExperimentConfig
 from hgd_tf.foundation.description import settings
 from hgd_tf.study import evaluate_runs
 
 COMPARISON = "runs/comparison"
+ATTACKED = "runs/attacked"
 
 for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
     flags.declare_key_flag(_shared)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir",
     None,
-    "Folder of the results; default: the one run's, else runs/comparison; of a table, a folder in it.",
+    "Folder of the results; default: the one run's, else runs/comparison; of a table, a folder in it; of "
+    "--attacked_dirs, runs/attacked.",
 )
 _TABLE = flags.DEFINE_string("table", None, "JSON file that describes the rows, instead of runs.")
 _SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
+_ATTACKED_DIRS = flags.DEFINE_list("attacked_dirs", [], "Folders of images that others attacked, to test on instead.")
+_CLEAN_DIR = flags.DEFINE_string("clean_dir", None, "Folder of those images before the attack, of the same names.")
 _FIELDS = {
     name: define_flag(settings(ExperimentConfig)[name]._replace(default=None))
     for name in ("test_dir", "labels", "test_sizes", "test_transports", "adaptive_images")
@@ -60,10 +71,26 @@ _FIELDS = {
 flags.DEFINE_alias("transport", "test_transports")
 
 flags.register_multi_flags_validator(
-    ["labels", "test_dir"],
-    lambda values: values["test_dir"] is not None or values["labels"] is None,
-    "--labels goes with --test_dir",
+    ["labels", "test_dir", "attacked_dirs"],
+    lambda values: values["test_dir"] is not None or values["labels"] is None or values["attacked_dirs"],
+    "--labels goes with --test_dir or --attacked_dirs",
 )
+flags.register_multi_flags_validator(
+    ["attacked_dirs", "labels"],
+    lambda values: values["labels"] or not values["attacked_dirs"],
+    "--attacked_dirs needs --labels=TABLE.csv, the classes of its images",
+)
+flags.register_multi_flags_validator(
+    ["attacked_dirs", "clean_dir"],
+    lambda values: values["attacked_dirs"] or not values["clean_dir"],
+    "--clean_dir goes with --attacked_dirs",
+)
+for _other in ("table", "test_dir", "test_sizes", "test_transports", "adaptive_images"):
+    flags.register_multi_flags_validator(
+        ["attacked_dirs", _other],
+        lambda values: not all(values.values()),
+        f"--attacked_dirs are tested as they are: expected no --{_other} beside them",
+    )
 
 
 def _changes() -> dict[str, Any]:
@@ -83,6 +110,9 @@ def _default_output_dir(runs: Sequence[str], changed: Collection[str]) -> str:
 def main(runs: Sequence[str]) -> None:
     if runs and _TABLE.value is not None:
         raise RunError(f"--table={_TABLE.value} describes every row: expected no runs beside it, received {runs[0]}")
+    if _ATTACKED_DIRS.value:
+        _evaluate_attacked(runs)
+        return
     if not runs and _TABLE.value is None:
         raise RunError("expected the folder of at least one training run, received none")
     changes = _changes()
@@ -91,6 +121,13 @@ def main(runs: Sequence[str]) -> None:
         print(evaluate_table(_TABLE.value, output_dir, _SETS_DIR.value, changes))
     else:
         print(evaluate_runs(runs, output_dir, _SETS_DIR.value, changes))
+    print(f"\nResults are in {output_dir}")
+
+
+def _evaluate_attacked(defenses: Sequence[str]) -> None:
+    output_dir = _OUTPUT_DIR.value or ATTACKED
+    labels = _FIELDS["labels"].value
+    print(evaluate_attacked(defenses, _ATTACKED_DIRS.value, labels, _CLEAN_DIR.value or None, output_dir).table())
     print(f"\nResults are in {output_dir}")
 
 
