@@ -11,7 +11,9 @@ from typing import NamedTuple, Optional, Union
 import numpy as np
 from tqdm import tqdm
 
+from hgd_tf.data.listing import visible_files
 from hgd_tf.data.splits import UNKNOWN
+from hgd_tf.data.tables import Table
 from hgd_tf.defenses import Classifier, load_defense
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.errors import RunError
@@ -97,10 +99,11 @@ def evaluate_attacked(
       DataError: a folder or the table is missing or malformed, or holds none of the other's images.
       RunError, TargetError: a defence cannot be loaded, or takes other classes or images than the first.
     """
+    folders = [attacked_dirs] if isinstance(attacked_dirs, (str, Path)) else attacked_dirs
+    _check_there([*folders, *([] if clean_dir is None else [clean_dir])], labels)
     loaded = _with_undefended(_loaded([defenses] if isinstance(defenses, (str, Path, Classifier)) else defenses))
     first = next(iter(loaded.values()))
     table = read_label_table(labels, first.classes)
-    folders = [attacked_dirs] if isinstance(attacked_dirs, (str, Path)) else attacked_dirs
     surveys = _surveys(folders, clean_dir, table, first.channels)
     answers = Answers(None if output_dir is None else Path(output_dir), labels, table)
     total = len(loaded) * sum(len(found.files) for found in surveys.values())
@@ -118,6 +121,13 @@ def evaluate_attacked(
     if output_dir is not None:
         write_json(Path(output_dir) / RESULTS_FILE, _as_json(results, labels, table))
     return results
+
+
+def _check_there(folders: Sequence[Union[str, Path]], labels: Union[str, Path]) -> None:
+    """Before anything is loaded, which takes longer."""
+    Table(labels)
+    for folder in folders:
+        visible_files(folder)
 
 
 def _loaded(defenses: Defenses) -> dict[str, Classifier]:
