@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hgd_tf.errors import HgdError as HgdError
     from hgd_tf.evaluation import COLUMNS as COLUMNS
     from hgd_tf.evaluation.attack_suite import AttackSuite as AttackSuite
+    from hgd_tf.evaluation.attacked_folders import evaluate_attacked as evaluate_attacked
     from hgd_tf.evaluation.evaluate import TestSets as TestSets
     from hgd_tf.evaluation.evaluate import craft_test_sets as craft_test_sets
     from hgd_tf.evaluation.evaluate import evaluate_defense as evaluate_defense
@@ -82,6 +83,7 @@ _NAMES = {
     "hgd_tf.errors": "HgdError",
     "hgd_tf.evaluation": "COLUMNS",
     "hgd_tf.evaluation.attack_suite": "AttackSuite",
+    "hgd_tf.evaluation.attacked_folders": "evaluate_attacked",
     "hgd_tf.evaluation.evaluate": "TestSets craft_test_sets evaluate_defense",
     "hgd_tf.evaluation.sanity": "sanity_checks",
     "hgd_tf.evaluation.threat_models": "ThreatModel read_threat_models",

@@ -27,6 +27,12 @@ With --threat_models=NAME,… (oblivious, transfer, pgd, athalye_carlini, apgd, 
 held only if every attack of a column fails on it. Above the table stands whether the attacks can be believed. The
 first --adaptive_images are attacked, at the first of --test_sizes, on floats unless the file says `rounding`.
 
+    python -m hgd_tf.evaluate efficientnet_lite0_lgd --attacked_dirs=DIR,DIR --labels=TABLE.csv --clean_dir=DIR
+
+Images that others attacked: folders of files, whose classes a table says (columns filename, label and perhaps
+targeted_label, or the competition's; from 0 or from 1, which is told). The results are attacked.json and a table of
+answers a folder and defence.
+
 Every row has its cost beside it, in 10⁹ float operations an image. Interrupted, the same command goes on with the
 attack that it was at.
 """
@@ -45,6 +51,7 @@ from hgd_tf.config_flags import define_flag
 from hgd_tf.errors import RunError
 from hgd_tf.evaluation import evaluate_table
 from hgd_tf.evaluation.attack_table import attack_and_save
+from hgd_tf.evaluation.attacked_folders import evaluate_attacked
 from hgd_tf.evaluation.compare import compare_and_save
 from hgd_tf.evaluation.threat_models import PRESETS, read_threat_models
 from hgd_tf.experiment import ExperimentConfig
@@ -53,16 +60,20 @@ from hgd_tf.study import evaluate_runs
 
 COMPARISON = "runs/comparison"
 ARE_RADII = Rule("at least one, each more than 0", lambda radii: radii and min(radii) > 0)
+ATTACKED = "runs/attacked"
 
 for _shared in ("checkpoint_dir", "custom_objects", "safe_mode"):
     flags.declare_key_flag(_shared)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir",
     None,
-    "Folder of the results; default: the one run's, else runs/comparison; of a table, a folder in it.",
+    "Folder of the results; default: the one run's, else runs/comparison; of a table, a folder in it; of "
+    "--attacked_dirs, runs/attacked.",
 )
 _TABLE = flags.DEFINE_string("table", None, "JSON file that describes the rows, instead of runs.")
 _SETS_DIR = flags.DEFINE_string("sets_dir", "runs/sets", "Folder where attacked images are kept.")
+_ATTACKED_DIRS = flags.DEFINE_list("attacked_dirs", [], "Folders of images that others attacked, to test on instead.")
+_CLEAN_DIR = flags.DEFINE_string("clean_dir", None, "Folder of those images before the attack, of the same names.")
 _FIELDS = {
     name: define_flag(settings(ExperimentConfig)[name]._replace(default=None))
     for name in ("test_dir", "labels", "test_sizes", "test_transports", "adaptive_images")
@@ -74,10 +85,26 @@ _EPSILONS = define_flag(
 )
 
 flags.register_multi_flags_validator(
-    ["labels", "test_dir"],
-    lambda values: values["test_dir"] is not None or values["labels"] is None,
-    "--labels goes with --test_dir",
+    ["labels", "test_dir", "attacked_dirs"],
+    lambda values: values["test_dir"] is not None or values["labels"] is None or values["attacked_dirs"],
+    "--labels goes with --test_dir or --attacked_dirs",
 )
+flags.register_multi_flags_validator(
+    ["attacked_dirs", "labels"],
+    lambda values: values["labels"] or not values["attacked_dirs"],
+    "--attacked_dirs needs --labels=TABLE.csv, the classes of its images",
+)
+flags.register_multi_flags_validator(
+    ["attacked_dirs", "clean_dir"],
+    lambda values: values["attacked_dirs"] or not values["clean_dir"],
+    "--clean_dir goes with --attacked_dirs",
+)
+for _other in ("table", "threat_models", "test_dir", "test_sizes", "test_transports", "adaptive_images"):
+    flags.register_multi_flags_validator(
+        ["attacked_dirs", _other],
+        lambda values: not all(values.values()),
+        f"--attacked_dirs are tested as they are: expected no --{_other} beside them",
+    )
 
 
 def _changes() -> dict[str, Any]:
@@ -97,6 +124,9 @@ def _default_output_dir(runs: Sequence[str], changed: Collection[str]) -> str:
 def main(runs: Sequence[str]) -> None:
     if runs and _TABLE.value is not None:
         raise RunError(f"--table={_TABLE.value} describes every row: expected no runs beside it, received {runs[0]}")
+    if _ATTACKED_DIRS.value:
+        _evaluate_attacked(runs)
+        return
     if not runs and _TABLE.value is None:
         raise RunError("expected the folder of at least one training run, received none")
     changes = _changes()
@@ -109,6 +139,13 @@ def main(runs: Sequence[str]) -> None:
         print(evaluate_table(_TABLE.value, output_dir, _SETS_DIR.value, changes, measure))
     else:
         print(evaluate_runs(runs, output_dir, _SETS_DIR.value, changes, measure))
+    print(f"\nResults are in {output_dir}")
+
+
+def _evaluate_attacked(defenses: Sequence[str]) -> None:
+    output_dir = _OUTPUT_DIR.value or ATTACKED
+    labels = _FIELDS["labels"].value
+    print(evaluate_attacked(defenses, _ATTACKED_DIRS.value, labels, _CLEAN_DIR.value or None, output_dir).table())
     print(f"\nResults are in {output_dir}")
 
 
