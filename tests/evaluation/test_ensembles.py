@@ -147,7 +147,7 @@ def test_flows_may_be_of_several_sizes(flows, sets):
 def test_images_are_attacked_as_many_at_a_time_as_the_targets_leave_room_for(flows):
     large = linear_target(np.zeros(256 * 256, np.float32), "large", 256)
     batches = [
-        evaluate._attacked_at_a_time(Ensemble(some))
+        evaluate.attacked_at_a_time(Ensemble(some))
         for some in (flows[:1], flows, [Flow([], [large], "large")], [*flows, Flow([], [large], "large")])
     ]
     assert batches == [250, 125, 16, 5]
