@@ -37,7 +37,8 @@ ROOT = Path(__file__).parents[2]
 INC_V3, INC_RES_V2, RES, INC_V4 = (Player(name) for name in ("IncV3", "IncResV2", "Res", "IncV4"))
 MEMBERS = (INC_V3, INC_RES_V2, RES)
 PAPER = Roles(INC_V3, MEMBERS, INC_V4)
-FGSM, IFGSM2, IFGSM4, IFGSM8 = ((((1 / count,) * count, "image", 0.0, 0.0, 0),) for count in (1, 2, 4, 8))
+UNVARIED = ("image", 0.0, 0.0, 0, False, 1, 0.0, 3, 0, 1.5)
+FGSM, IFGSM2, IFGSM4, IFGSM8 = ((((1 / count,) * count, *UNVARIED),) for count in (1, 2, 4, 8))
 
 # Table 1: (name, (steps in units of epsilon, start, momentum, …), attacked networks) of every attack.
 TRAIN_ROWS = [
