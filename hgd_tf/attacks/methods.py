@@ -105,9 +105,10 @@ def ifgsm(
     for name, value in (("admix", admix), ("neighbours", neighbours), ("neighbourhood", neighbourhood)):
         if value < 0:
             raise ValueError(f"expected at least 0 as {name}, received {value}")
-    schedule = Schedule((1.0 / _positive(count),) * count, FROM_IMAGE, momentum, diversity, translation, nesterov)
-    mixed = schedule._replace(scales=_positive(scales), admix=admix, admix_images=_positive(admix_images))
-    return (mixed._replace(neighbours=neighbours, neighbourhood=neighbourhood),)
+    steps = (1.0 / _positive(count),) * count
+    copies = (_positive(scales), admix, _positive(admix_images))
+    ahead = (momentum, diversity, translation, nesterov)
+    return (Schedule(steps, FROM_IMAGE, *ahead, *copies, neighbours, neighbourhood),)
 
 
 def momentum_ifgsm(count: int, momentum: float = 1.0) -> Method:

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from hgd_tf.attacks import SignGradientAttack
 from hgd_tf.attacks.draws import partners
-from hgd_tf.attacks.methods import METHODS, ifgsm, momentum_ifgsm
+from hgd_tf.attacks.methods import ifgsm, momentum_ifgsm
 from hgd_tf.attacks.transfer import shrunk, smoothed
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.targets import load_target
 
-SEED, COUNT, EPSILON = 5, 18, 16
+SEED, COUNT = 5, 18
 
 
 def draws_of(count: int) -> np.ndarray:
@@ -305,25 +305,26 @@ def test_partners_are_of_another_class_where_there_is_one_and_of_every_such():
 
 
 @pytest.mark.slow  # thousands of gradients
-@pytest.mark.parametrize("name", ["admix_momentum_ifgsm10", "variance_momentum_ifgsm10", "variance_nesterov_ifgsm10"])
-def test_a_random_variant_transfers_as_often_as_its_papers_loop_on_other_draws(name):
-    part = load_fashion_mnist().test.head(100)
-    [schedule], generator = METHODS[name], np.random.default_rng(7)
-    shape = (schedule.neighbours, *part.images.shape)
-    expected = from_the_papers(
-        part.images,
-        part.labels,
-        EPSILON,
-        10,
-        nesterov=schedule.nesterov,
-        scales=schedule.scales,
-        eta=schedule.admix,
-        others=(lambda step: [generator.permutation(part.images) for _ in range(3)]) if schedule.admix else None,
-        around=(lambda step: 1.5 * EPSILON * generator.uniform(-1, 1, shape)) if schedule.neighbours else None,
-    )
-    received = mini_attack()(part.images, EPSILON, METHODS[name], part.labels, seed=SEED)
-    rates = [success_on_another_network(attacked, part.labels) for attacked in (received, expected)]
-    assert 0.2 < rates[0] < 0.9 and abs(rates[0] - rates[1]) <= 0.0201, rates
+@pytest.mark.parametrize("options", [{"scales": 2, "admix": 0.2}, {"neighbours": 20}], ids=["admix", "variance"])
+def test_a_random_variant_transfers_as_often_as_its_papers_loop_on_other_draws(options):
+    part, epsilon = load_fashion_mnist().test.head(100), 24
+    [schedule] = method = ifgsm(4, momentum=1.0, **options)
+    generator, shape = np.random.default_rng(7), (schedule.neighbours, *part.images.shape)
+    drawn = {
+        "eta": schedule.admix,
+        "others": (lambda step: [generator.permutation(part.images) for _ in range(3)]) if schedule.admix else None,
+        "around": (lambda step: 1.5 * epsilon * generator.uniform(-1, 1, shape)) if schedule.neighbours else None,
+    }
+    received, expected = [], []
+    for seed in range(5):  # with one of them the rate is 1.3 points off, in the standard deviation
+        attacked = mini_attack()(part.images, epsilon, method, part.labels, seed=seed)
+        received.append(success_on_another_network(attacked, part.labels))
+        attacked = from_the_papers(part.images, part.labels, epsilon, 4, scales=schedule.scales, **drawn)
+        expected.append(success_on_another_network(attacked, part.labels))
+    clean = success_on_another_network(part.images, part.labels)
+    print(clean, received, expected)
+    assert clean + 0.1 < min(received + expected) and max(received + expected) < 0.95
+    assert abs(np.mean(received) - np.mean(expected)) <= 0.02, (received, expected)
 
 
 def success_on_another_network(attacked: np.ndarray, labels: np.ndarray) -> float:
