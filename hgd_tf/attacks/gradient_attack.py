@@ -191,7 +191,7 @@ class GradientAttack(tf.Module):
 
     def _compile_logits(self, shape: tuple[int, ...]):
         return tf.function(
-            lambda images: self._mean_logits(images), input_signature=[tf.TensorSpec((None, *shape), tf.float32)]
+            functools.partial(self._mean_logits), input_signature=[tf.TensorSpec((None, *shape), tf.float32)]
         )
 
     def _compile_run(self, shape: tuple[int, ...]):
@@ -204,8 +204,8 @@ class GradientAttack(tf.Module):
             tf.TensorSpec((None,), tf.float32),
             tf.TensorSpec((None, 2), tf.int64),
         ]
-        # Of a bound method of many attacks, TensorFlow would warn that it is traced again and again.
-        return tf.function(lambda *batches: self._attack(*batches), input_signature=signature)
+        # A partial: of the code that many attacks share, TensorFlow would warn that it is traced again and again.
+        return tf.function(functools.partial(self._attack), input_signature=signature)
 
     def _attack(self, images, labels, targets, epsilon, seeds):
         ball = Ball(images, epsilon, self.norm)

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from hgd_tf.defenses import Classifier
 from hgd_tf.evaluation.attack_suite import AttackSuite, Held
+from hgd_tf.evaluation.evaluate import attacked_at_a_time
 from hgd_tf.evaluation.report import aligned
 from hgd_tf.evaluation.sanity import Check, sanity_checks
 from hgd_tf.evaluation.threat_models import CLEAN, END_TO_END, ThreatModel
 from hgd_tf.experiment.config import ExperimentConfig
-from hgd_tf.experiment.loading import Experiment
+from hgd_tf.experiment.loading import Experiment, sides_to_test
 from hgd_tf.files import replacing, write_json
 from hgd_tf.versions import package_versions
 
@@ -98,13 +99,11 @@ def attack_and_save(
 ) -> str:
     """Attacks each of the defences, by name, under the threat models; saves the results and returns the table.
 
-    Writes `threat_models.csv` and, last, `threat_models.json`. The checks attack the first 50 images.
+    Writes `threat_models.csv` and, last, `threat_models.json`. The checks attack the first 50 images, of large ones a
+    batch.
     """
-    test = experiment.splits.test.head(config.test_images)
-    images = test.head(config.adaptive_images)
-    side = next((size for size in config.test_sizes if size != test.images.shape[1]), None)
-    if side is not None:
-        images = experiment.splits_at(side).test.head(len(images.labels))
+    first_side, *_ = sides_to_test(config, experiment)
+    images = experiment.splits_at(first_side).test.head(config.test_images).head(config.adaptive_images)
     keep_in = output_dir / UNFINISHED
     holdout = experiment.roles.holdout
     suite = AttackSuite(
@@ -120,7 +119,7 @@ def attack_and_save(
     checks = {
         name: sanity_checks(
             defense,
-            images.head(CHECKED_IMAGES),
+            images.head(min(CHECKED_IMAGES, attacked_at_a_time(defense))),
             max(attacker.epsilon for attacker in known),
             holdout,
             min(attacker.expectation for attacker in known),

@@ -91,14 +91,14 @@ def _athalye_carlini(epsilon: float) -> tuple[ThreatModel, ...]:
     """Athalye & Carlini 2018, arXiv 1804.03286: 100 steps of one pixel unit (at 4), away from the label and towards
     another class; the likeliest one here."""
     known = ThreatModel(epsilon=epsilon, steps=100, step=1 / 4)
-    return (known, dataclasses.replace(known, key="", title="", targets=1))
+    return (known, dataclasses.replace(known, targets=1))
 
 
 def _apgd(epsilon: float) -> tuple[ThreatModel, ...]:
     """The gradients of AutoAttack (Croce & Hein 2020, arXiv 2003.01690): APGD on cross-entropy and on the targeted
     difference of logits ratio, 100 steps each."""
     known = ThreatModel(method=APGD, epsilon=epsilon, steps=100)
-    return (known, dataclasses.replace(known, key="", title="", loss="dlr", targets=9))
+    return (known, dataclasses.replace(known, loss="dlr", targets=9))
 
 
 def _square(epsilon: float) -> tuple[ThreatModel, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
@@ -12,9 +13,10 @@ from hgd_tf.attacks import GradientAttack
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.defenses import load_defense
 from hgd_tf.errors import HgdError, RunError
-from hgd_tf.evaluation import attack_suite
+from hgd_tf.evaluation import attack_suite, attack_table, evaluate_table
 from hgd_tf.evaluation.attack_suite import AttackSuite
-from hgd_tf.evaluation.sanity import sanity_checks
+from hgd_tf.evaluation.attack_table import attack_and_save
+from hgd_tf.evaluation.sanity import Check, sanity_checks
 from hgd_tf.evaluation.threat_models import CLEAN, PRESETS, ThreatModel, preset, read_threat_models
 from hgd_tf.targets import load_target
 
@@ -139,6 +141,34 @@ def test_each_attack_is_run_on_what_those_before_it_left_and_an_interrupted_suit
     (tmp_path / "kept.json").unlink()
     fresh = run()
     np.testing.assert_array_equal(fresh["known"].answers, held["known"].answers)
+
+
+@pytest.mark.slow
+def test_a_table_of_threat_models_says_what_is_in_doubt(tmp_path, monkeypatch):
+    fields = {"target": "mini_vgg", "members": ["target"], "holdout": "mini_resnet", "adaptive_images": 12}
+    described = {"experiment": fields, "denoisers": {"median": {"filter": "median", "channels": 1}}}
+    described |= {"targets": {"vgg": {"name": "mini_vgg"}}, "rows": {"none": ["vgg"], "median": ["median->vgg"]}}
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(described))
+    attackers = (ThreatModel(key="known", title="Known", steps=3), ThreatModel(key="blind", knowledge="oblivious"))
+    measure = functools.partial(attack_and_save, threat_models=attackers)
+    checks = attack_table.sanity_checks
+    broken = [Check("gradients are numbers, and not zero", False, "of 0% of the images")]
+    monkeypatch.setattr(
+        attack_table, "sanity_checks", lambda one, *rest: broken if one.flows[0].denoisers else checks(one, *rest)
+    )
+    lines = evaluate_table(path, tmp_path / "out", tmp_path / "sets", measure=measure).splitlines()
+    titles, kinds, none, median = (line.split() for line in lines[-7:-3])
+    assert titles == ["mini_vgg", "behind", "Clean", "Known", "blind"]
+    assert kinds == ["(none)", "(end_to_end)", "(oblivious)"]
+    assert none[0] == "none" and not any("*" in cell for cell in none)
+    assert median[4] == "%*" and median[2] == "%" and median[6] == "%"
+    assert any(line.startswith("  FAIL  gradients") for line in lines) and lines[-1].startswith("* ")
+    results = json.loads((tmp_path / "out" / "threat_models.json").read_text())
+    assert results["rows"]["median"]["known"]["in_doubt"] and not results["rows"]["none"]["known"]["in_doubt"]
+    assert results["rows"]["none"]["clean"]["images"] == 12
+    assert float(none[1]) == round(100 * results["rows"]["none"]["clean"]["accuracy"], 1)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["threat_models.csv", "threat_models.json"]
 
 
 def test_side_rounding_and_transport_are_fields_of_a_threat_model():
