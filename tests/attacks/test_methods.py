@@ -93,7 +93,8 @@ def read_back(image: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def compiled_network():
-    return tf.function(lambda images: network()(images)["logits"], reduce_retracing=True)
+    loaded = network()  # not while the function is traced: weights are not read there
+    return tf.function(lambda images: loaded(images)["logits"], reduce_retracing=True)
 
 
 def logits_of(images: np.ndarray) -> np.ndarray:
@@ -159,8 +160,8 @@ def test_an_untargeted_attack_raises_the_labels_loss(name):
     images, _, labels = batch()
     for label, followed in (("predicted", answers(images)), ("true", labels)):
         attacked = attack(label)(images, 16, METHODS[name], labels)
-        # Of 28 pixels, a kernel of 15 and copies down to a sixteenth leave little of a gradient.
-        least = 0 if name == "scale_nesterov_diverse_invariant_ifgsm10" else 1
+        # Of 28 pixels, a kernel of 15 and copies down to a sixteenth leave less of a gradient.
+        least = 0.5 if name == "scale_nesterov_diverse_invariant_ifgsm10" else 1
         assert mean_loss(attacked, followed) > mean_loss(images, followed) + least, label
 
 
