@@ -101,9 +101,13 @@ def test_quantization_taken_for_the_identity_backwards_breaks():
     def straight_through(images):
         return _plain(images + tf.stop_gradient(32.0 * tf.round(images / 32.0) - images))
 
-    attacked = GradientAttack(straight_through, steps=40)(IMAGES.images, IMAGES.labels, 16.0).images
-    answers = np.argmax(_quantized(tf.constant(attacked))["logits"], axis=1)
-    assert np.mean(answers == IMAGES.labels) <= 0.3  # where its own gradients, which are none, leave nine in ten
+    left = {}
+    for name, known in (("identity", straight_through), ("own gradients", _quantized)):
+        attacked = GradientAttack(known, steps=40)(IMAGES.images, IMAGES.labels, 16.0).images
+        answers = np.argmax(_quantized(tf.constant(attacked))["logits"], axis=1)
+        left[name] = np.mean(answers == IMAGES.labels)
+    # Auto-PGD with restarts leaves a fifth, too: so many hold.
+    assert left["identity"] <= 0.3 and left["own gradients"] >= 0.8
 
 
 def test_each_attack_is_run_on_what_those_before_it_left_and_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
