@@ -25,7 +25,7 @@ class Logits(tf.Module):
 
     def __init__(self, classifier: Classifier, identity: bool):
         super().__init__()
-        passed = classifier.with_parts(_identity_backwards) if identity else classifier
+        passed = with_identity_backwards(classifier) if identity else classifier
         self._compiled = tf.function(passed.logits, reduce_retracing=True)  # one function for batches of any length
 
     @checks_pixels
@@ -98,6 +98,11 @@ def torch_module(classifier: Classifier, identity: bool = False) -> Any:
             return Function.apply(PIXEL_MAX * images.float().permute(0, 2, 3, 1).contiguous())
 
     return Module().eval()
+
+
+def with_identity_backwards(classifier: Classifier) -> Classifier:
+    """The same answers; gradients pass the denoisers as if each were the identity (BPDA, arXiv 1802.00420)."""
+    return classifier.with_parts(_identity_backwards)
 
 
 def _identity_backwards(part: Any) -> Any:

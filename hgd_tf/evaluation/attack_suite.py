@@ -18,11 +18,13 @@ from hgd_tf.attacks.roles import load_attacked
 from hgd_tf.crafting.sets import transported
 from hgd_tf.data import LabeledImages
 from hgd_tf.data.transports import Transport
-from hgd_tf.defenses import Classifier
+from hgd_tf.defenses import Classifier, load_defense
+from hgd_tf.defenses.adapters import with_identity_backwards
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.evaluation.evaluate import attacked_at_a_time
 from hgd_tf.evaluation.kept_figures import KeptFigures, identity
-from hgd_tf.evaluation.threat_models import NOTHING, OBLIVIOUS, SQUARE, TRANSFER, ThreatModel
+from hgd_tf.evaluation.threat_models import IDENTITY, NOTHING, OBLIVIOUS, SQUARE, TRANSFER, ThreatModel
+from hgd_tf.targets import TARGETS
 
 Model = Callable[[tf.Tensor], "dict[str, tf.Tensor]"]
 AnyDefense = Union[Classifier, Model]
@@ -171,6 +173,7 @@ class AttackSuite:
             norm=attacker.norm,
             rule=attacker.method,
             steps=attacker.steps,
+            momentum=attacker.momentum,
             step=None if attacker.method == "apgd" else attacker.step,
             restarts=attacker.restarts,
             targets=attacker.targets,
@@ -181,16 +184,16 @@ class AttackSuite:
     def _known(self, defense: AnyDefense, attacker: ThreatModel) -> Model:
         """What the attacker's gradients go through."""
         if attacker.knowledge == OBLIVIOUS:
-            if not isinstance(defense, Classifier):
-                raise ValueError(f"{attacker.key}: an oblivious attacker needs a `Classifier`, received {defense!r}")
-            return undefended(defense)
+            return undefended(_with_parts(defense, attacker))
         if attacker.knowledge == TRANSFER:
-            networks: list[Model] = [load_attacked(network) for network in attacker.networks]
+            networks: list[Model] = [_network(name) for name in attacker.networks]
             if not networks and self._holdout is not None:
                 networks = [self._holdout]
             if not networks:
                 raise ValueError(f"{attacker.key}: a transfer needs `networks`, received none and no held-out network")
             return lambda images: {"logits": tf.add_n([one(images)["logits"] for one in networks]) / len(networks)}
+        if attacker.backward == IDENTITY:
+            return with_identity_backwards(_with_parts(defense, attacker))
         return defense
 
 
@@ -199,9 +202,21 @@ def undefended(defense: Classifier) -> Ensemble:
     return Ensemble([Flow([], flow.targets, flow.title, flow.weight) for flow in defense.flows])
 
 
+def _network(name: str) -> Model:
+    """A classifier, or else a defence, such as one of another seed."""
+    return load_attacked(name) if name.partition("@")[0] in TARGETS else load_defense(name)
+
+
 def _settings(attacker: ThreatModel) -> ThreatModel:
     """Without what an attack is given at each call."""
     return dataclasses.replace(attacker, key="-", title="-", epsilon=1.0, seed=0, images=None)
+
+
+def _with_parts(defense: AnyDefense, attacker: ThreatModel) -> Classifier:
+    """The defence, of which the attacker tells denoisers from classifiers."""
+    if not isinstance(defense, Classifier):
+        raise ValueError(f"{attacker.key}: this attacker needs a `Classifier`, received {defense!r}")
+    return defense
 
 
 def _models(defense: AnyDefense) -> list[Any]:

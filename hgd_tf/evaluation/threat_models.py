@@ -10,10 +10,22 @@ from typing import Optional, Union
 from hgd_tf.attacks import LOSSES
 from hgd_tf.data.transports import NONE, Transport
 from hgd_tf.errors import HgdError, RunError
-from hgd_tf.foundation.description import POSITIVE, Rule, at_least, check, one_of, read, read_json, refuse, setting
+from hgd_tf.foundation.description import (
+    POSITIVE,
+    Rule,
+    at_least,
+    check,
+    one_of,
+    read,
+    read_json,
+    refuse,
+    setting,
+    within,
+)
 
 NOTHING, OBLIVIOUS, TRANSFER, END_TO_END = "none", "oblivious", "transfer", "end_to_end"
 PGD, APGD, SQUARE = "pgd", "apgd", "square"
+EXACT, IDENTITY = "exact", "identity"
 UNTARGETED_LOSSES = tuple(name for name in LOSSES if not name.startswith("targeted_"))
 IS_TRANSPORT = Rule("a transport, such as jpeg:75", lambda name: Transport(name).name)
 
@@ -39,12 +51,18 @@ class ThreatModel:
     epsilon: float = setting(4.0, "Radius in pixel units, of that norm; may be fractional.", POSITIVE)
     steps: int = setting(20, "Steps; of square, queries an image.", at_least(1))
     step: float = setting(1 / 8, "Length of pgd's steps, in units of epsilon.", POSITIVE)
+    momentum: float = setting(0.0, "Of pgd: how much of the earlier gradients a step keeps.", within(0, 1))
+    backward: str = setting(
+        EXACT, "Gradients through denoisers: exact, or as if each were the identity (BPDA).", one_of((EXACT, IDENTITY))
+    )
     restarts: int = setting(1, "Random starts; each on the images that are still held.", at_least(1))
     expectation: int = setting(1, "Gradients averaged for a step: for defences with randomness.", at_least(1))
     rounding: bool = setting(False, "Whether the attacked image is rounded to whole pixel values.")
     side: Optional[int] = setting(None, "Side of the attacked images in pixels; default: the target's.", at_least(8))
     transport: str = setting(NONE, "What happens to attacked images then; no attack knows of it.", IS_TRANSPORT)
-    networks: tuple[str, ...] = setting((), "Attacked together for transfer; default: the held-out network.")
+    networks: tuple[str, ...] = setting(
+        (), "Attacked together for transfer, classifiers or defences; default: the held-out network."
+    )
     images: Optional[int] = setting(
         None, "The first images attacked; default: as for the adaptive columns.", at_least(1)
     )
@@ -60,6 +78,9 @@ class ThreatModel:
                 "`targets` go with gradients, not with square": targeted and self.method == SQUARE,
                 f"square attacks answers end to end, received `knowledge` {self.knowledge}": self.method == SQUARE
                 and self.knowledge not in (END_TO_END, NOTHING),
+                f"`backward` {self.backward} is of gradients end to end": self.backward != EXACT
+                and (self.knowledge != END_TO_END or self.method == SQUARE),
+                f"`momentum` goes with pgd, received {self.method}": self.momentum > 0 and self.method != PGD,
                 "square knows linf alone, received l2": self.method == SQUARE and self.norm != "linf",
             }
         )

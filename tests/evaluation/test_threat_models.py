@@ -11,13 +11,14 @@ import tensorflow as tf
 
 from hgd_tf.attacks import GradientAttack
 from hgd_tf.data import load_fashion_mnist
-from hgd_tf.defenses import load_defense
+from hgd_tf.defenses import Defense, load_defense
 from hgd_tf.errors import HgdError, RunError
 from hgd_tf.evaluation import attack_suite, attack_table, evaluate_table
 from hgd_tf.evaluation.attack_suite import AttackSuite
 from hgd_tf.evaluation.attack_table import attack_and_save
 from hgd_tf.evaluation.sanity import Check, sanity_checks
 from hgd_tf.evaluation.threat_models import CLEAN, PRESETS, ThreatModel, preset, read_threat_models
+from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 
 IMAGES = load_fashion_mnist().test.head(40)
@@ -199,6 +200,22 @@ def test_side_rounding_and_transport_are_fields_of_a_threat_model():
     _, images = attacked(rounding=True)
     np.testing.assert_array_equal(images, np.round(images))
     assert np.any(moved != np.round(moved))
+
+
+@pytest.mark.slow
+def test_gradients_pass_a_denoiser_as_the_identity_and_surrogates_may_be_defences():
+    """BPDA through a filter that quantizes; and a transfer from the defence itself, which is its end to end attack."""
+    pixels = keras.Input((28, 28, 1))
+    quantizing = keras.Model(pixels, keras.layers.Lambda(lambda images: 32.0 * tf.round(images / 32.0))(pixels))
+    defenses = {"quantized": Defense(quantizing, TARGET), "LGD": load_defense("mini_inception_lgd")}
+    attackers = [
+        ThreatModel(key="exact", epsilon=16.0),
+        ThreatModel(key="identity", epsilon=16.0, backward="identity"),
+        ThreatModel(key="of_lgd", knowledge="transfer", networks=("mini_inception_lgd",), epsilon=16.0),
+    ]
+    held = AttackSuite(defenses, attackers, IMAGES).run()
+    assert held["quantized"]["exact"].accuracy > 0.6 and held["quantized"]["identity"].accuracy < 0.05
+    np.testing.assert_array_equal(held["LGD"]["of_lgd"].answers, held["LGD"]["exact"].answers)
 
 
 def test_presets_are_columns_of_their_radius():
