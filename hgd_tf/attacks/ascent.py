@@ -44,31 +44,48 @@ class Ball(NamedTuple):
         return project(images, self.images, self.radius, self.norm)
 
 
-Evaluate = Callable[[tf.Tensor], Point]
+# Of the images (M, H, W, C) whose numbers in the batch are the second argument, int64 (M,).
+Evaluate = Callable[[tf.Tensor, tf.Tensor], Point]
 
 
-def pgd(evaluate: Evaluate, ball: Ball, start: tf.Tensor, steps: int, step: float, momentum: float):
+class Ascent(NamedTuple):
+    """What a way up found.
+
+    Attributes:
+      kept: the points to keep: misclassified ones where there are any, and of those the ones of the highest loss.
+      losses: float32 (steps + 1,), summed over the images, at each of the iterates.
+      evaluations: int64 (N,), of each image.
+    """
+
+    kept: Point
+    losses: tf.Tensor
+    evaluations: tf.Tensor
+
+
+def pgd(
+    evaluate: Evaluate, ball: Ball, start: tf.Tensor, steps: int, step: float, momentum: float, early_stop: bool
+) -> Ascent:
     """Steps of one length (Madry et al. 2018, arXiv 1706.06083), with momentum (Dong et al. 2018, arXiv 1710.06081).
 
     Args:
       step: in radii.
       momentum: how much of the earlier gradients, each divided by its mean absolute value, a step keeps.
-
-    Returns:
-      The `Point` to keep, and the summed loss at each of the steps + 1 iterates.
+      early_stop: no more steps of an image after its first misclassified iterate.
     """
-    point = evaluate(start)
-    kept, history = point, tf.TensorArray(tf.float32, steps + 1).write(0, tf.reduce_sum(point.loss))
-    gradient = tf.zeros_like(start)
+    ascent = _started(evaluate, start, steps)
+    point, gradient = ascent.kept, tf.zeros_like(start)
     for number in tf.range(steps):
+        waiting = ~(ascent.kept.wrong & early_stop)
+        if not tf.reduce_any(waiting):
+            break
         gradient = momentum * gradient + _of_unit_mean(point.gradient) if momentum else point.gradient
-        point = evaluate(ball.step(point, gradient, tf.fill(tf.shape(ball.radius), step)))
-        kept = _where(_preferred(point, kept), point, kept)
-        history = history.write(number + 1, tf.reduce_sum(point.loss))
-    return kept, history.stack()
+        ahead = ball.step(point, gradient, tf.fill(tf.shape(ball.radius), step))
+        point = _evaluated(evaluate, ahead, waiting, point)
+        ascent = _went_on(ascent, number, point, waiting)
+    return ascent
 
 
-def apgd(evaluate: Evaluate, ball: Ball, start: tf.Tensor, steps: int, step: float):
+def apgd(evaluate: Evaluate, ball: Ball, start: tf.Tensor, steps: int, step: float, early_stop: bool) -> Ascent:
     """Auto-PGD (Croce & Hein 2020, arXiv 2003.01690, algorithm 1), each image with a step of its own.
 
     At checkpoints the step of an image is halved, and it goes on from its best point, where too few steps raised its
@@ -76,25 +93,25 @@ def apgd(evaluate: Evaluate, ball: Ball, start: tf.Tensor, steps: int, step: flo
 
     Args:
       step: the first one, in radii.
-
-    Returns:
-      As of `pgd`.
+      early_stop: as of `pgd`.
     """
     windows = tf.constant(checkpoints(steps), tf.float32)
-    point = evaluate(start)
-    kept, best, history = point, point, tf.TensorArray(tf.float32, steps + 1).write(0, tf.reduce_sum(point.loss))
+    ascent = _started(evaluate, start, steps)
+    point = best = ascent.kept
     before, evaluated_loss, best_at_check = point.images, point.loss, point.loss
     length, rises = tf.fill(tf.shape(point.loss), step), tf.zeros_like(point.loss)
     halved = tf.ones_like(point.wrong)
     for number in tf.range(steps):
+        waiting = ~(ascent.kept.wrong & early_stop)
+        if not tf.reduce_any(waiting):
+            break
         ahead = ball.step(point, point.gradient, length) - point.images
         inertia = tf.where(number > 0, INERTIA, 0.0)
         moved = point.images + (1.0 - inertia) * ahead + inertia * (point.images - before)
         before, last_loss = point.images, evaluated_loss
-        point = evaluate(ball.project(moved))
+        point = _evaluated(evaluate, ball.project(moved), waiting, point)
         evaluated_loss = point.loss
-        history = history.write(number + 1, tf.reduce_sum(point.loss))
-        kept = _where(_preferred(point, kept), point, kept)
+        ascent = _went_on(ascent, number, point, waiting)
         best = _where(point.loss > best.loss, point, best)
         rises += tf.cast(point.loss > last_loss, tf.float32)
         if windows[number] > 0:
@@ -102,7 +119,30 @@ def apgd(evaluate: Evaluate, ball: Ball, start: tf.Tensor, steps: int, step: flo
             length = tf.where(halved, length / 2.0, length)
             point = _where(halved, best, point)
             best_at_check, rises = best.loss, tf.zeros_like(rises)
-    return kept, history.stack()
+    return ascent
+
+
+def _started(evaluate: Evaluate, start: tf.Tensor, steps: int) -> Ascent:
+    count = tf.shape(start, tf.int64)[0]
+    point = evaluate(start, tf.range(count))
+    return Ascent(point, tf.fill([steps + 1], tf.reduce_sum(point.loss)), tf.ones([count], tf.int64))
+
+
+def _evaluated(evaluate: Evaluate, images: tf.Tensor, waiting: tf.Tensor, point: Point) -> Point:
+    """Where those that wait are at the images; the others stay at their points."""
+    chosen = tf.where(waiting)[:, 0]
+    found = evaluate(tf.gather(images, chosen), chosen)
+    return Point(*(tf.tensor_scatter_nd_update(old, chosen[:, tf.newaxis], new) for old, new in zip(point, found)))
+
+
+def _went_on(ascent: Ascent, number: tf.Tensor, point: Point, waiting: tf.Tensor) -> Ascent:
+    """After the step of that number, which led those that wait to the point."""
+    last = tf.range(tf.shape(ascent.losses)[0]) > number
+    return Ascent(
+        _where(_preferred(point, ascent.kept), point, ascent.kept),
+        tf.where(last, tf.reduce_sum(point.loss), ascent.losses),
+        ascent.evaluations + tf.cast(waiting, tf.int64),
+    )
 
 
 def checkpoints(steps: int) -> np.ndarray:

@@ -41,6 +41,8 @@ class GradientAttack(tf.Module):
       expectation: calls of the model whose mean logits, loss and gradient are taken at each point, for models that
         draw at random (Athalye et al. 2018, arXiv 1802.00420).
       rounding: results are integer pixels, in the ball, and those are judged; images must be such, too.
+      early_stop: an image is done with at its first misclassified iterate, whose loss is then low: for a model that is
+        the one attacked, not for attacks that are to transfer.
 
     Raises:
       ValueError: an argument is none of these, or some do not go together.
@@ -61,6 +63,7 @@ class GradientAttack(tf.Module):
         targets: int = 0,
         expectation: int = 1,
         rounding: bool = False,
+        early_stop: bool = False,
     ):
         super().__init__()
         for name, chosen, known in (("loss", loss, tuple(LOSSES)), ("norm", norm, NORMS), ("rule", rule, RULES)):
@@ -80,6 +83,8 @@ class GradientAttack(tf.Module):
             raise ValueError(f"without a random start all restarts are one, received restarts={restarts}")
         if step is not None and step <= 0:
             raise ValueError(f"step must be positive, received {step}")
+        if early_stop and rounding:
+            raise ValueError("rounding may undo what early_stop ends with, received both")
         if momentum and rule == "apgd":
             raise ValueError(f"apgd has an inertia of its own, received momentum={momentum}")
         self.model = model
@@ -92,9 +97,10 @@ class GradientAttack(tf.Module):
         self.expectation = expectation
         self.rounding = rounding
         if rule == "apgd":
-            self._climb = functools.partial(apgd, steps=steps, step=step or FIRST_STEP)
+            rule_of_steps = functools.partial(apgd, step=step or FIRST_STEP)
         else:
-            self._climb = functools.partial(pgd, steps=steps, step=step or min(1.0, 2.5 / steps), momentum=momentum)
+            rule_of_steps = functools.partial(pgd, step=step or min(1.0, 2.5 / steps), momentum=momentum)
+        self._climb = functools.partial(rule_of_steps, steps=steps, early_stop=early_stop)
         # A tf.function made anew at each call would be traced anew at each; the caches are the object's own.
         self._compiled_run = functools.lru_cache(maxsize=None)(self._compile_run)
         self._compiled_logits = functools.lru_cache(maxsize=None)(self._compile_logits)
@@ -145,15 +151,17 @@ class GradientAttack(tf.Module):
         for run in range(runs):
             seeds = np.stack([np.full(count, seed), problem.numbers + run * RUNG_STRIDE], axis=1)
             for batch in _batches(waiting, batch_size):
-                attacked, loss, wrong, history = self._run(problem, targets[run % len(targets)], seeds, batch)
+                attacked, loss, wrong, losses, evaluations = self._run(
+                    problem, targets[run % len(targets)], seeds, batch
+                )
                 if run == 0:
-                    result.losses[:] += history / len(waiting)
+                    result.losses[:] += losses / len(waiting)
                 better = batch[wrong | (loss > highest[batch])]
                 result.images[better] = attacked[np.isin(batch, better)]
                 highest[batch] = np.maximum(highest[batch], loss)
                 result.fooled[batch] = wrong
-                result.gradients[batch] += self.expectation * (self.steps + 1)
-                result.queries[batch] += self.expectation * (self.steps + 1 + self.rounding)
+                result.gradients[batch] += self.expectation * evaluations
+                result.queries[batch] += self.expectation * (evaluations + self.rounding)
                 on_batch(int(wrong.sum()) if run + 1 < runs else len(batch))
             waiting = waiting[~result.fooled[waiting]]
         return result
@@ -177,17 +185,17 @@ class GradientAttack(tf.Module):
         return np.argsort(-wrong, axis=1, kind="stable")[:, : self.targets].T.astype(np.int64)
 
     def _run(self, problem, targets: np.ndarray, seeds: np.ndarray, batch: np.ndarray):
-        """Of a batch: attacked images, loss, whether misclassified; and the summed loss along the iterates."""
+        """Of a batch: attacked images, loss, whether misclassified; the summed loss along the iterates; evaluations."""
         images, labels, epsilon = problem.images[batch], problem.labels[batch], problem.epsilon[batch]
         compiled = self._compiled_run(images.shape[1:])
         results = compiled(images, labels, targets[batch], epsilon, seeds[batch])
-        attacked, loss, wrong, history = (result.numpy() for result in results)
+        attacked, loss, wrong, losses, evaluations = (result.numpy() for result in results)
         if self.rounding:
             attacked = to_integers(attacked, images, epsilon, self.norm)
             logits = self._compiled_logits(images.shape[1:])(attacked)
             loss = LOSSES[self.loss](logits, labels, targets[batch]).numpy()
             wrong = logits.numpy().argmax(axis=1) != labels
-        return attacked, loss, wrong, history
+        return attacked, loss, wrong, losses, evaluations
 
     def _compile_logits(self, shape: tuple[int, ...]):
         return tf.function(
@@ -213,8 +221,12 @@ class GradientAttack(tf.Module):
         if self.random_start:
             offsets = random_offsets(seeds, images.shape[1:], self.norm)
             start = ball.project(images + offsets * tf.reshape(epsilon, (-1, 1, 1, 1)))
-        kept, history = self._climb(lambda points: self._evaluate(points, labels, targets), ball, start)
-        return kept.images, kept.loss, kept.wrong, history
+
+        def evaluate(points, numbers):
+            return self._evaluate(points, tf.gather(labels, numbers), tf.gather(targets, numbers))
+
+        kept, losses, evaluations = self._climb(evaluate, ball, start)
+        return kept.images, kept.loss, kept.wrong, losses, evaluations
 
     def _evaluate(self, images: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> Point:
         logits, loss, gradient = self._once(images, labels, targets)

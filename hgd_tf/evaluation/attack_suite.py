@@ -1,4 +1,7 @@
-"""What is left of a defence under threat models: each attack on what those before it in its column left."""
+"""What is left of a defence under threat models: each attack on what those before it in its column left.
+
+The same attack in several columns is made once on each image.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,13 @@ from hgd_tf.defenses.adapters import with_identity_backwards
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.evaluation.evaluate import attacked_at_a_time
 from hgd_tf.evaluation.kept_figures import KeptFigures, identity
-from hgd_tf.evaluation.threat_models import IDENTITY, NOTHING, OBLIVIOUS, SQUARE, TRANSFER, ThreatModel
+from hgd_tf.evaluation.threat_models import END_TO_END, IDENTITY, NOTHING, OBLIVIOUS, SQUARE, TRANSFER, ThreatModel
 from hgd_tf.targets import TARGETS
 
 Model = Callable[[tf.Tensor], "dict[str, tf.Tensor]"]
 AnyDefense = Union[Classifier, Model]
+SOME_IMAGES = 16  # on which two answers are compared
+ALIKE = 1e-4  # of the largest logit: two answers of one defence, by the order of its sums
 
 
 class Held(NamedTuple):
@@ -53,6 +58,20 @@ class Held(NamedTuple):
     @property
     def standard_error(self) -> float:
         return float(np.sqrt(self.accuracy * (1 - self.accuracy) / len(self.answers)))
+
+
+class _Outcome:
+    """Of one attack on one defence: which images it was made on, are held, and what each took."""
+
+    def __init__(self, count: int):
+        self.known, self.held = np.zeros(count, bool), np.ones(count, bool)
+        self.spent = np.zeros((2, count), np.int64)
+        self.losses: tuple[float, ...] = ()
+
+    def add(self, numbers: np.ndarray, figures: Mapping[str, Any]) -> None:
+        self.known[numbers], self.held[numbers] = True, figures["held"]
+        self.spent[:, numbers] = figures["spent"]
+        self.losses = self.losses or tuple(figures["losses"])
 
 
 def columns_of(threat_models: Sequence[ThreatModel]) -> dict[str, list[ThreatModel]]:
@@ -101,7 +120,9 @@ class AttackSuite:
         described = [list(self.defenses), [dataclasses.asdict(attacker) for attacker in threat_models]]
         # Of equal settings there is one attack: another object would be compiled anew.
         self._attack_of = functools.lru_cache(maxsize=None)(self._attack)
-        self._kept = KeptFigures(keep_in, identity(described, models, images) if keep_in else "")
+        self._answers_alike = functools.lru_cache(maxsize=None)(self._compare_answers)
+        self._outcomes: dict[tuple[str, ThreatModel], _Outcome] = {}
+        self.kept = KeptFigures(keep_in, identity(described, models, images) if keep_in else "")
 
     def run(self) -> dict[str, dict[str, Held]]:
         """What is held, by the defences' names and the columns' keys; a bar shows how many images still are."""
@@ -121,17 +142,26 @@ class AttackSuite:
             waiting = np.flatnonzero(held)
             if bar is not None:
                 bar.set_postfix_str(f"{name}, {key}: {attacker.knowledge} {attacker.method} on {len(waiting)} images")
-            figures = self._kept.measured(
-                f"{name}/{key}/{number}", functools.partial(self._measured, defense, attacker, waiting)
-            )
-            held[waiting] = figures["held"]
-            spent[:, waiting] += np.array([figures["gradients"], figures["queries"]], np.int64)
-            losses = losses or tuple(figures["losses"])
+            outcome = self._outcome(name, attacker, count)
+            new = waiting[~outcome.known[waiting]]
+            if len(new):
+                measure = functools.partial(self._measured, defense, attacker, new)
+                outcome.add(new, self.kept.measured(f"{name}/{key}/{number}", measure))
+            held[waiting] = outcome.held[waiting]
+            spent[:, waiting] += outcome.spent[:, waiting]
+            losses = losses or outcome.losses
             by_attacker.append(int(held.sum()))
             if bar is not None:
                 bar.update()
         gradients, queries = spent[:, held].mean(axis=1) if held.any() else (0.0, 0.0)
         return Held(held, float(gradients), float(queries), losses, tuple(by_attacker))
+
+    def _outcome(self, name: str, attacker: ThreatModel, count: int) -> _Outcome:
+        """What is known already, from another column, of the same attack."""
+        settings = dataclasses.replace(attacker, key="-", title="-", images=count)
+        if (name, settings) not in self._outcomes:
+            self._outcomes[name, settings] = _Outcome(count)
+        return self._outcomes[name, settings]
 
     def _measured(self, defense: AnyDefense, attacker: ThreatModel, waiting: np.ndarray) -> Any:
         """Which of the waiting images are held, and what was spent on each."""
@@ -139,10 +169,9 @@ class AttackSuite:
         images, labels = self.images if side is None or self._at_side is None else self._at_side(side)
         images, labels = images[waiting], labels[waiting]
         size = attacked_at_a_time(defense) if isinstance(defense, Classifier) else len(images)
-        none = [0] * len(waiting)
         # An image that is answered wrong as it is needs no attack.
         held = _right(defense, _arrived(images, attacker, waiting), labels, size)
-        outcome: dict[str, list[Any]] = {"gradients": none, "queries": none, "losses": []}
+        spent, losses = np.zeros((2, len(waiting)), np.int64), []
         if attacker.knowledge != NOTHING and held.any():
             found = self._attack_of(defense, _settings(attacker))(
                 images[held],
@@ -152,19 +181,18 @@ class AttackSuite:
                 numbers=waiting[held],
                 batch_size=size,
             )
-            spent = np.zeros((2, len(waiting)), np.int64)
             spent[:, held] = found.gradients, found.queries
-            outcome = {
-                "gradients": spent[0].tolist(),
-                "queries": spent[1].tolist(),
-                "losses": [] if attacker.method == SQUARE else [float(loss) for loss in found.losses],
-            }
+            losses = [] if attacker.method == SQUARE else [float(loss) for loss in found.losses]
             arrived = _arrived(found.images, attacker, waiting[held])
             held[held] = _right(defense, arrived, labels[held], size)
-        return {"held": held.tolist(), **outcome}
+        return {"held": held.tolist(), "spent": spent.tolist(), "losses": losses}
+
+    def _compare_answers(self, defense: AnyDefense) -> bool:
+        return answers_apart(defense, self.images.images[:SOME_IMAGES]) <= ALIKE
 
     def _attack(self, defense: AnyDefense, attacker: ThreatModel) -> Callable[..., Any]:
         model = self._known(defense, attacker)
+        judged = attacker.knowledge == END_TO_END and not Transport(attacker.transport).changes
         if attacker.method == SQUARE:
             return SquareAttack(model, queries=attacker.steps, rounding=attacker.rounding)
         return GradientAttack(
@@ -179,6 +207,7 @@ class AttackSuite:
             targets=attacker.targets,
             expectation=attacker.expectation,
             rounding=attacker.rounding,
+            early_stop=judged and not attacker.rounding and self._answers_alike(defense),
         )
 
     def _known(self, defense: AnyDefense, attacker: ThreatModel) -> Model:
@@ -195,6 +224,13 @@ class AttackSuite:
         if attacker.backward == IDENTITY:
             return with_identity_backwards(_with_parts(defense, attacker))
         return defense
+
+
+def answers_apart(defense: AnyDefense, images: np.ndarray) -> float:
+    """How far two answers to the same images are apart, as a share of the largest logit."""
+    pixels = tf.constant(images, tf.float32)
+    once, again = (np.asarray(defense(pixels)["logits"], np.float64) for _ in range(2))
+    return float(np.max(np.abs(once - again)) / max(np.max(np.abs(once)), 1e-12))
 
 
 def undefended(defense: Classifier) -> Ensemble:

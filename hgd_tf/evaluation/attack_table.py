@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tqdm import tqdm
 
 from hgd_tf.defenses import Classifier
 from hgd_tf.evaluation.attack_suite import AttackSuite, Held
@@ -116,16 +119,20 @@ def attack_and_save(
     )
     rows = suite.run()
     known = [attacker for attacker in threat_models if attacker.knowledge == END_TO_END and attacker.norm == "linf"]
-    checks = {
-        name: sanity_checks(
+
+    def checked(defense: Classifier) -> list[Check]:
+        return sanity_checks(
             defense,
             images.head(min(CHECKED_IMAGES, attacked_at_a_time(defense))),
             max(attacker.epsilon for attacker in known),
             holdout,
             min(attacker.expectation for attacker in known),
         )
-        for name, defense in (defenses.items() if known else ())
-    }
+
+    checks = {}
+    for name, defense in tqdm(defenses.items() if known else (), "checking", unit="defense"):
+        kept = suite.kept.measured(f"checks/{name}", functools.partial(checked, defense))
+        checks[name] = [Check(*check) for check in kept]
     table = ThreatTable(experiment.roles.target.name, experiment.splits.name, suite.columns, rows, checks)
     with (
         replacing(output_dir / "threat_models.csv") as temporary,

@@ -12,15 +12,13 @@ import tensorflow as tf
 
 from hgd_tf.attacks.losses import LOSSES
 from hgd_tf.data import LabeledImages
-from hgd_tf.evaluation.attack_suite import AnyDefense, AttackSuite, Held, Model
+from hgd_tf.evaluation.attack_suite import ALIKE, SOME_IMAGES, AnyDefense, AttackSuite, Held, Model, answers_apart
 from hgd_tf.evaluation.threat_models import SQUARE, TRANSFER, ThreatModel
 from hgd_tf.foundation.pixel_range import PIXEL_MAX
 
 UNBOUNDED = 128.0  # a radius at which every image can be made grey
-SOME_IMAGES = 16  # whose gradients are looked at
 NUDGE = 0.25  # pixel units, of a finite difference
 FEW_QUERIES = 300
-ALIKE = 1e-4  # of the largest logit: two answers of one defence, by the order of its sums
 
 
 class Check(NamedTuple):
@@ -77,14 +75,13 @@ def sanity_checks(
 
 def _of_answers(defense: AnyDefense, images: LabeledImages, expectation: int) -> list[Check]:
     pixels = tf.constant(images.images, tf.float32)
-    once, again = (np.asarray(defense(pixels)["logits"], np.float64) for _ in range(2))
-    apart = float(np.max(np.abs(once - again)) / max(np.max(np.abs(once)), 1e-12))
+    answers, apart = np.asarray(defense(pixels)["logits"], np.float64), answers_apart(defense, images.images)
     alike = apart <= ALIKE
     known = "" if alike else f", attacked with the mean of {expectation} gradients"
-    probable = bool(np.all(once >= 0) and np.allclose(once.sum(axis=1), 1.0, atol=1e-3))
+    probable = bool(np.all(answers >= 0) and np.allclose(answers.sum(axis=1), 1.0, atol=1e-3))
     return [
         Check("answers twice alike, or is attacked with expectation", alike or expectation > 1, f"{apart:.1g}{known}"),
-        Check("outputs are logits", not probable, f"{once.min():.3g} to {once.max():.3g}"),
+        Check("outputs are logits", not probable, f"{answers.min():.3g} to {answers.max():.3g}"),
     ]
 
 

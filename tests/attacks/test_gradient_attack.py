@@ -73,7 +73,7 @@ WAYS = [
     {"norm": "linf", "rule": "pgd", "momentum": 1.0},
     {"norm": "l2", "rule": "pgd", "rounding": True},
     {"norm": "linf", "rule": "apgd", "loss": "targeted_dlr", "targets": 2, "rounding": True},
-    {"norm": "l2", "rule": "apgd", "loss": "dlr", "restarts": 2},
+    {"norm": "l2", "rule": "apgd", "loss": "dlr", "restarts": 2, "early_stop": True},
 ]
 
 
@@ -118,6 +118,21 @@ def test_an_image_is_attacked_alike_in_any_batch(way):
     np.testing.assert_array_equal(again.fooled, whole.fooled[some])
     other = found(images, labels, epsilon, seed=4, numbers=numbers)
     assert np.abs(other.images - whole.images).max() > 0.1
+
+
+@pytest.mark.parametrize("rule", ["pgd", "apgd"])
+def test_stopped_early_the_same_images_are_fooled_by_fewer_steps(rule):
+    images, labels = fashion()
+    whole, early = (
+        GradientAttack(model("mini_inception"), rule=rule, steps=12, step=0.25, early_stop=stop)(images, labels, 4.0)
+        for stop in (False, True)
+    )
+    np.testing.assert_array_equal(early.fooled, whole.fooled)
+    np.testing.assert_array_equal(early.gradients[~early.fooled], 13)
+    attacked = early.fooled & (early.gradients > 0)
+    assert attacked.sum() >= 5 and early.gradients[attacked].mean() < 9 and early.gradients[attacked].min() >= 1
+    np.testing.assert_array_equal(answers("mini_inception", early.images) != labels, early.fooled)
+    assert early.losses[-1] < whole.losses[-1] and np.all(np.isfinite(early.losses))
 
 
 @pytest.mark.parametrize(("norm", "order", "alike"), [("linf", np.inf, 0.999), ("l2", 2, 0.9)])
@@ -261,6 +276,7 @@ BAD = [
     ({"restarts": 2, "random_start": False}, "received restarts=2"),
     ({"momentum": 0.5, "rule": "apgd"}, "received momentum=0.5"),
     ({"step": -1.0}, "step must be positive"),
+    ({"rounding": True, "early_stop": True}, "rounding may undo what early_stop ends with"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 from hgd_tf.attacks import GradientAttack
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.defenses import Defense, load_defense
+from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.errors import HgdError, RunError
 from hgd_tf.evaluation import attack_suite, attack_table, evaluate_table
 from hgd_tf.evaluation.attack_suite import AttackSuite
@@ -71,6 +73,7 @@ TRAPS = {
 }
 
 
+@pytest.mark.slow
 def test_an_honest_defence_passes_every_check():
     checks = sanity_checks(load_defense("mini_inception_lgd"), IMAGES, 16.0, _holdout)
     assert len(checks) == 9
@@ -112,7 +115,7 @@ def test_quantization_taken_for_the_identity_backwards_breaks():
 
 
 def test_each_attack_is_run_on_what_those_before_it_left_and_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
-    defense = load_defense("mini_inception_lgd")
+    defense = Ensemble([Flow([], [TARGET], "none")])
     attackers = [
         ThreatModel(key="known", knowledge="oblivious", epsilon=8.0, steps=4, step=0.25),
         ThreatModel(key="known", epsilon=8.0, steps=4, step=0.25),
@@ -174,6 +177,25 @@ def test_a_table_of_threat_models_says_what_is_in_doubt(tmp_path, monkeypatch):
     assert results["rows"]["none"]["clean"]["images"] == 12
     assert float(none[1]) == round(100 * results["rows"]["none"]["clean"]["accuracy"], 1)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["threat_models.csv", "threat_models.json"]
+
+
+def test_an_attack_of_several_columns_is_made_once_on_each_image(monkeypatch):
+    attacked = []
+
+    class Counted(attack_suite.GradientAttack):
+        def __call__(self, images, *args, **kwargs):
+            attacked.append(len(images))
+            return super().__call__(images, *args, **kwargs)
+
+    monkeypatch.setattr(attack_suite, "GradientAttack", Counted)
+    short = ThreatModel(key="short", epsilon=2.0, steps=2)
+    other = ThreatModel(key="other", epsilon=2.0, steps=2, loss="margin")
+    together = [dataclasses.replace(each, key="together") for each in (other, short)]
+    held = AttackSuite({"": _plain}, [CLEAN, short, *together], IMAGES).run()[""]
+    right, after_short, after_other = (int(held[key].answers.sum()) for key in ("clean", "short", "together"))
+    assert attacked == [right, right]
+    assert 0 < after_other <= after_short < right
+    assert held["together"].gradients == 6 and held["short"].gradients == 3
 
 
 def test_side_rounding_and_transport_are_fields_of_a_threat_model():
