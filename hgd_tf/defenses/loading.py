@@ -9,10 +9,12 @@ from hgd_tf.defenses.ensemble import Classifier
 from hgd_tf.defenses.line_up import read_line_up
 from hgd_tf.defenses.saving import load_saved
 from hgd_tf.foundation.bundled import bundled
+from hgd_tf.foundation.stack import outside_graphs
 from hgd_tf.targets import Target
 from hgd_tf.targets.reading import CustomObjects
 
 
+@outside_graphs
 def load_defense(
     source: Union[str, Path],
     *,

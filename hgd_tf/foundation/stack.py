@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
 
 import tensorflow as tf
 
@@ -31,6 +31,7 @@ else:
     except ImportError:
         keras = tf.keras
 
+Loads = TypeVar("Loads", bound=Callable[..., Any])
 _IS_SECOND = keras.__name__.startswith("tf_keras")
 
 # Keras' argument `safe_mode` holds for the `.keras` format alone, this for every one.
@@ -39,6 +40,23 @@ _SafeModeScope = importlib.import_module(
 ).SafeModeScope
 
 
+def outside_graphs(load: Loads) -> Loads:
+    """What loads weights, refused where a `tf.function` is traced: the graph would have random ones.
+
+    Raises:
+      RuntimeError: it is called there.
+    """
+
+    @functools.wraps(load)
+    def loaded(*args, **kwargs):
+        if not tf.executing_eagerly():
+            raise RuntimeError(f"{load.__name__}: expected a call before a tf.function is traced, received one inside")
+        return load(*args, **kwargs)
+
+    return cast(Loads, loaded)
+
+
+@outside_graphs
 def load_model(
     path: Union[str, Path], custom_objects: Optional[Mapping[str, Any]] = None, safe_mode: bool = True
 ) -> keras.Model:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from hgd_tf.errors import CheckpointError, TargetError
-from hgd_tf.foundation.stack import is_keras_3_model, keras
+from hgd_tf.foundation.stack import is_keras_3_model, keras, outside_graphs
 from hgd_tf.targets.freezing import frozen_copy
 from hgd_tf.targets.keras3_user import keras_3_network
 from hgd_tf.targets.published import find_published, load_published, missing_message
@@ -16,6 +16,7 @@ from hgd_tf.targets.target import Target, TargetSource
 from hgd_tf.targets.user import PIXELS, user_network
 
 
+@outside_graphs
 def load_target(
     name_or_model: Union[str, Path, keras.Model],
     checkpoint: Optional[str] = None,
@@ -88,6 +89,7 @@ def build_target(name: str, image_size: Optional[int] = None) -> keras.Model:
         raise TargetError(f"{name} cannot be built for images of side {image_size}: {error}") from error
 
 
+@outside_graphs
 def load_network(
     name: str, checkpoint: Optional[str] = None, image_size: Optional[int] = None, checkpoint_dir: Optional[str] = None
 ) -> keras.Model:

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.data.fashion_mnist import load_fashion_mnist
+from hgd_tf.defenses import load_defense
 from hgd_tf.errors import TargetError
 from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import TARGETS, Target, build_target, class_name, load_target, shipped_weights
@@ -281,3 +282,13 @@ def test_a_checkpoint_replaces_the_shipped_weights(tmp_path):
 def test_class_names_follow_the_registry():
     assert class_name("mini_vgg", 3) == "class 3 (Dress)"
     assert class_name("a model of the user's", 3) == "class 3"
+
+
+@pytest.mark.parametrize("load", [load_target, load_defense])
+def test_loading_while_a_graph_is_traced_is_refused(load):
+    @tf.function
+    def traced(images):
+        return load("mini_inception_lgd" if load is load_defense else "mini_vgg")(images)["logits"]
+
+    with pytest.raises(RuntimeError, match="before a tf.function is traced"):
+        traced(tf.zeros((1, 28, 28, 1)))
