@@ -5,7 +5,7 @@
 # Interrupted, the same command goes on with the attack that it was at.
 set -euo pipefail
 
-every=(guidances efficiency efficiency_160 transfer_lite1 transfer_lite2 classes combinations members_lite1 competition transports)
+every=(guidances efficiency efficiency_160 transfer_lite1 transfer_lite2 classes combinations members_lite1 competition validation transports)
 
 if [[ $# -lt 2 ]]; then
     echo "expected: docs/comparisons/evaluate.sh IMAGES LABELS.csv [TABLE...]; received $# arguments" >&2
