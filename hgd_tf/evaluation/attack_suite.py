@@ -1,6 +1,6 @@
 """What is left of a defence under threat models: each attack on what those before it in its column left.
 
-The same attack in several columns is made once on each image.
+The same attack in several columns is made once on each image, one that knows nothing of the defence once for all.
 """
 
 from __future__ import annotations
@@ -9,30 +9,20 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from hgd_tf.attacks import GradientAttack, SquareAttack
-from hgd_tf.attacks.losses import TARGETED
-from hgd_tf.attacks.roles import load_attacked
 from hgd_tf.crafting.sets import transported
 from hgd_tf.data import LabeledImages
 from hgd_tf.data.transports import Transport
-from hgd_tf.defenses import Classifier, load_defense
-from hgd_tf.defenses.adapters import with_identity_backwards
-from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.defenses import Classifier
+from hgd_tf.evaluation.attackers import AnyDefense, Attackers, Model
 from hgd_tf.evaluation.evaluate import attacked_at_a_time
 from hgd_tf.evaluation.kept_figures import KeptFigures, identity
-from hgd_tf.evaluation.threat_models import END_TO_END, IDENTITY, NOTHING, OBLIVIOUS, SQUARE, TRANSFER, ThreatModel
-from hgd_tf.targets import TARGETS
-
-Model = Callable[[tf.Tensor], "dict[str, tf.Tensor]"]
-AnyDefense = Union[Classifier, Model]
-SOME_IMAGES = 16  # on which two answers are compared
-ALIKE = 1e-4  # of the largest logit: two answers of one defence, by the order of its sums
+from hgd_tf.evaluation.threat_models import NOTHING, ThreatModel
 
 
 class Held(NamedTuple):
@@ -114,21 +104,23 @@ class AttackSuite:
             if len({(attacker.images, attacker.side) for attacker in attackers}) > 1:
                 raise ValueError(f"{key}: attackers of one column need the same `images` and `side`")
         self.images = images
-        self._holdout = holdout
+        self._attackers = Attackers(holdout)
         self._at_side = at_side
         models = [model for defense in self.defenses.values() for model in _models(defense)]
         described = [list(self.defenses), [dataclasses.asdict(attacker) for attacker in threat_models]]
-        # Of equal settings there is one attack: another object would be compiled anew.
-        self._attack_of = functools.lru_cache(maxsize=None)(self._attack)
-        self._answers_alike = functools.lru_cache(maxsize=None)(self._compare_answers)
         self._outcomes: dict[tuple[str, ThreatModel], _Outcome] = {}
         self.kept = KeptFigures(keep_in, identity(described, models, images) if keep_in else "")
 
     def run(self) -> dict[str, dict[str, Held]]:
         """What is held, by the defences' names and the columns' keys; a bar shows how many images still are."""
         total = len(self.defenses) * sum(map(len, self.columns.values()))
+        held: dict[str, dict[str, Held]] = {name: {} for name in self.defenses}
         with tqdm(total=total, desc="attacking", unit="attack") as bar:
-            return {name: {key: self.attack(name, key, bar) for key in self.columns} for name in self.defenses}
+            for key in self.columns:
+                for name in self.defenses:
+                    held[name][key] = self.attack(name, key, bar)
+                self._attackers.forget()
+        return held
 
     def attack(self, name: str, key: str, bar: Optional[tqdm] = None) -> Held:
         """One defence under one column."""
@@ -171,88 +163,13 @@ class AttackSuite:
         size = attacked_at_a_time(defense) if isinstance(defense, Classifier) else len(images)
         # An image that is answered wrong as it is needs no attack.
         held = _right(defense, _arrived(images, attacker, waiting), labels, size)
-        spent, losses = np.zeros((2, len(waiting)), np.int64), []
+        spent = np.zeros((2, len(waiting)), np.int64)
+        losses: tuple[float, ...] = ()
         if attacker.knowledge != NOTHING and held.any():
-            found = self._attack_of(defense, _settings(attacker))(
-                images[held],
-                labels[held],
-                attacker.epsilon,
-                seed=attacker.seed,
-                numbers=waiting[held],
-                batch_size=size,
-            )
-            spent[:, held] = found.gradients, found.queries
-            losses = [] if attacker.method == SQUARE else [float(loss) for loss in found.losses]
-            arrived = _arrived(found.images, attacker, waiting[held])
-            held[held] = _right(defense, arrived, labels[held], size)
-        return {"held": held.tolist(), "spent": spent.tolist(), "losses": losses}
-
-    def _compare_answers(self, defense: AnyDefense) -> bool:
-        return answers_apart(defense, self.images.images[:SOME_IMAGES]) <= ALIKE
-
-    def _attack(self, defense: AnyDefense, attacker: ThreatModel) -> Callable[..., Any]:
-        model = self._known(defense, attacker)
-        judged = attacker.knowledge == END_TO_END and not Transport(attacker.transport).changes
-        if attacker.method == SQUARE:
-            return SquareAttack(model, queries=attacker.steps, rounding=attacker.rounding)
-        return GradientAttack(
-            model,
-            loss=(TARGETED if attacker.targets else "") + attacker.loss,
-            norm=attacker.norm,
-            rule=attacker.method,
-            steps=attacker.steps,
-            momentum=attacker.momentum,
-            step=None if attacker.method == "apgd" else attacker.step,
-            restarts=attacker.restarts,
-            targets=attacker.targets,
-            expectation=attacker.expectation,
-            rounding=attacker.rounding,
-            early_stop=judged and not attacker.rounding and self._answers_alike(defense),
-        )
-
-    def _known(self, defense: AnyDefense, attacker: ThreatModel) -> Model:
-        """What the attacker's gradients go through."""
-        if attacker.knowledge == OBLIVIOUS:
-            return undefended(_with_parts(defense, attacker))
-        if attacker.knowledge == TRANSFER:
-            networks: list[Model] = [_network(name) for name in attacker.networks]
-            if not networks and self._holdout is not None:
-                networks = [self._holdout]
-            if not networks:
-                raise ValueError(f"{attacker.key}: a transfer needs `networks`, received none and no held-out network")
-            return lambda images: {"logits": tf.add_n([one(images)["logits"] for one in networks]) / len(networks)}
-        if attacker.backward == IDENTITY:
-            return with_identity_backwards(_with_parts(defense, attacker))
-        return defense
-
-
-def answers_apart(defense: AnyDefense, images: np.ndarray) -> float:
-    """How far two answers to the same images are apart, as a share of the largest logit."""
-    pixels = tf.constant(images, tf.float32)
-    once, again = (np.asarray(defense(pixels)["logits"], np.float64) for _ in range(2))
-    return float(np.max(np.abs(once - again)) / max(np.max(np.abs(once)), 1e-12))
-
-
-def undefended(defense: Classifier) -> Ensemble:
-    """The classifiers of a defence without their denoisers."""
-    return Ensemble([Flow([], flow.targets, flow.title, flow.weight) for flow in defense.flows])
-
-
-def _network(name: str) -> Model:
-    """A classifier, or else a defence, such as one of another seed."""
-    return load_attacked(name) if name.partition("@")[0] in TARGETS else load_defense(name)
-
-
-def _settings(attacker: ThreatModel) -> ThreatModel:
-    """Without what an attack is given at each call."""
-    return dataclasses.replace(attacker, key="-", title="-", epsilon=1.0, seed=0, images=None)
-
-
-def _with_parts(defense: AnyDefense, attacker: ThreatModel) -> Classifier:
-    """The defence, of which the attacker tells denoisers from classifiers."""
-    if not isinstance(defense, Classifier):
-        raise ValueError(f"{attacker.key}: this attacker needs a `Classifier`, received {defense!r}")
-    return defense
+            made = self._attackers.made(defense, attacker, LabeledImages(images[held], labels[held]), waiting[held])
+            spent[:, held], losses = made.spent, made.losses
+            held[held] = _right(defense, _arrived(made.images, attacker, waiting[held]), labels[held], size)
+        return {"held": held.tolist(), "spent": spent.tolist(), "losses": list(losses)}
 
 
 def _models(defense: AnyDefense) -> list[Any]:

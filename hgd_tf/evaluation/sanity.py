@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from hgd_tf.attacks.losses import LOSSES
 from hgd_tf.data import LabeledImages
-from hgd_tf.evaluation.attack_suite import ALIKE, SOME_IMAGES, AnyDefense, AttackSuite, Held, Model, answers_apart
+from hgd_tf.evaluation.attack_suite import AttackSuite, Held
+from hgd_tf.evaluation.attackers import ALIKE, SOME_IMAGES, AnyDefense, Model, answers_apart
 from hgd_tf.evaluation.threat_models import SQUARE, TRANSFER, ThreatModel
 from hgd_tf.foundation.pixel_range import PIXEL_MAX
 

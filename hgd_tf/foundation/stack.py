@@ -50,7 +50,9 @@ def outside_graphs(load: Loads) -> Loads:
     @functools.wraps(load)
     def loaded(*args, **kwargs):
         if not tf.executing_eagerly():
-            raise RuntimeError(f"{load.__name__}: expected a call before a tf.function is traced, received one inside")
+            raise RuntimeError(
+                f"{load.__name__}: expected a call before a graph is traced, received one inside a tf.function"
+            )
         return load(*args, **kwargs)
 
     return cast(Loads, loaded)

@@ -15,7 +15,7 @@ from hgd_tf.data import load_fashion_mnist
 from hgd_tf.defenses import Defense, load_defense
 from hgd_tf.defenses.ensemble import Ensemble, Flow
 from hgd_tf.errors import HgdError, RunError
-from hgd_tf.evaluation import attack_suite, attack_table, evaluate_table
+from hgd_tf.evaluation import attack_table, attackers, evaluate_table
 from hgd_tf.evaluation.attack_suite import AttackSuite
 from hgd_tf.evaluation.attack_table import attack_and_save
 from hgd_tf.evaluation.sanity import Check, sanity_checks
@@ -90,8 +90,8 @@ def test_a_deceptive_defence_fails_its_check(trap):
 @pytest.mark.slow
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
 def test_the_worst_of_attacks_breaks_a_deceptive_defence(trap):
-    attackers = [attacker for attacker in preset("worst", 16.0) if attacker.knowledge != "oblivious"]
-    suite = AttackSuite({"trap": trap}, [CLEAN, *attackers], IMAGES, holdout=_holdout)
+    models = [attacker for attacker in preset("worst", 16.0) if attacker.knowledge != "oblivious"]
+    suite = AttackSuite({"trap": trap}, [CLEAN, *models], IMAGES, holdout=_holdout)
     held = suite.run()["trap"]
     assert held["clean"].accuracy > 0.6
     # Of what is quantized, answers alone show little; an attack that knows how takes the step for the identity.
@@ -116,29 +116,29 @@ def test_quantization_taken_for_the_identity_backwards_breaks():
 
 def test_each_attack_is_run_on_what_those_before_it_left_and_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
     defense = Ensemble([Flow([], [TARGET], "none")])
-    attackers = [
+    known = [
         ThreatModel(key="known", knowledge="oblivious", epsilon=8.0, steps=4, step=0.25),
         ThreatModel(key="known", epsilon=8.0, steps=4, step=0.25),
         ThreatModel(key="known", method="square", epsilon=8.0, steps=20),
     ]
     attacked = []
 
-    class Counted(attack_suite.GradientAttack):
+    class Counted(attackers.GradientAttack):
         def __call__(self, images, *args, **kwargs):
             attacked.append(len(images))
             return super().__call__(images, *args, **kwargs)
 
-    monkeypatch.setattr(attack_suite, "GradientAttack", Counted)
+    monkeypatch.setattr(attackers, "GradientAttack", Counted)
 
     def run():
-        return AttackSuite({"LGD": defense}, [CLEAN, *attackers], IMAGES, keep_in=tmp_path / "kept.json").run()["LGD"]
+        return AttackSuite({"LGD": defense}, [CLEAN, *known], IMAGES, keep_in=tmp_path / "kept.json").run()["LGD"]
 
-    monkeypatch.setattr(attack_suite, "SquareAttack", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(attackers, "SquareAttack", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run()
     assert len(attacked) == 2
     monkeypatch.undo()
-    monkeypatch.setattr(attack_suite, "GradientAttack", lambda *args, **kwargs: pytest.fail("attacked twice"))
+    monkeypatch.setattr(attackers, "GradientAttack", lambda *args, **kwargs: pytest.fail("attacked twice"))
     held = run()
     assert attacked == [held["clean"].answers.sum(), held["known"].by_attacker[0]]
     left = [int(held["clean"].answers.sum()), *held["known"].by_attacker]
@@ -158,8 +158,8 @@ def test_a_table_of_threat_models_says_what_is_in_doubt(tmp_path, monkeypatch):
     described |= {"targets": {"vgg": {"name": "mini_vgg"}}, "rows": {"none": ["vgg"], "median": ["median->vgg"]}}
     path = tmp_path / "table.json"
     path.write_text(json.dumps(described))
-    attackers = (ThreatModel(key="known", title="Known", steps=3), ThreatModel(key="blind", knowledge="oblivious"))
-    measure = functools.partial(attack_and_save, threat_models=attackers)
+    models = (ThreatModel(key="known", title="Known", steps=3), ThreatModel(key="blind", knowledge="oblivious"))
+    measure = functools.partial(attack_and_save, threat_models=models)
     checks = attack_table.sanity_checks
     broken = [Check("gradients are numbers, and not zero", False, "of 0% of the images")]
     monkeypatch.setattr(
@@ -182,12 +182,12 @@ def test_a_table_of_threat_models_says_what_is_in_doubt(tmp_path, monkeypatch):
 def test_an_attack_of_several_columns_is_made_once_on_each_image(monkeypatch):
     attacked = []
 
-    class Counted(attack_suite.GradientAttack):
+    class Counted(attackers.GradientAttack):
         def __call__(self, images, *args, **kwargs):
             attacked.append(len(images))
             return super().__call__(images, *args, **kwargs)
 
-    monkeypatch.setattr(attack_suite, "GradientAttack", Counted)
+    monkeypatch.setattr(attackers, "GradientAttack", Counted)
     short = ThreatModel(key="short", epsilon=2.0, steps=2)
     other = ThreatModel(key="other", epsilon=2.0, steps=2, loss="margin")
     together = [dataclasses.replace(each, key="together") for each in (other, short)]
@@ -196,6 +196,16 @@ def test_an_attack_of_several_columns_is_made_once_on_each_image(monkeypatch):
     assert attacked == [right, right]
     assert 0 < after_other <= after_short < right
     assert held["together"].gradients == 6 and held["short"].gradients == 3
+
+    attacked.clear()
+    blind = ThreatModel(key="blind", knowledge="transfer", epsilon=8.0, steps=2)
+    held = AttackSuite({"plain": _plain, "quantized": _quantized}, [blind], IMAGES, holdout=_holdout).run()
+    right = [
+        np.argmax(one(tf.constant(IMAGES.images, tf.float32))["logits"], 1) == IMAGES.labels
+        for one in (_plain, _quantized)
+    ]
+    assert attacked[0] == right[0].sum() and sum(attacked) == (right[0] | right[1]).sum()
+    assert held["plain"]["blind"].accuracy < right[0].mean()
 
 
 def test_side_rounding_and_transport_are_fields_of_a_threat_model():
@@ -230,21 +240,21 @@ def test_gradients_pass_a_denoiser_as_the_identity_and_surrogates_may_be_defence
     pixels = keras.Input((28, 28, 1))
     quantizing = keras.Model(pixels, keras.layers.Lambda(lambda images: 32.0 * tf.round(images / 32.0))(pixels))
     defenses = {"quantized": Defense(quantizing, TARGET), "LGD": load_defense("mini_inception_lgd")}
-    attackers = [
+    models = [
         ThreatModel(key="exact", epsilon=16.0),
         ThreatModel(key="identity", epsilon=16.0, backward="identity"),
         ThreatModel(key="of_lgd", knowledge="transfer", networks=("mini_inception_lgd",), epsilon=16.0),
     ]
-    held = AttackSuite(defenses, attackers, IMAGES).run()
+    held = AttackSuite(defenses, models, IMAGES).run()
     assert held["quantized"]["exact"].accuracy > 0.6 and held["quantized"]["identity"].accuracy < 0.05
     np.testing.assert_array_equal(held["LGD"]["of_lgd"].answers, held["LGD"]["exact"].answers)
 
 
 def test_presets_are_columns_of_their_radius():
     for name in PRESETS:
-        attackers = preset(name, 0.5)
-        assert {attacker.key for attacker in attackers} == {f"{name}_eps0.5"}
-        assert {attacker.epsilon for attacker in attackers} == {0.5}
+        models = preset(name, 0.5)
+        assert {attacker.key for attacker in models} == {f"{name}_eps0.5"}
+        assert {attacker.epsilon for attacker in models} == {0.5}
     assert [attacker.key for attacker in read_threat_models(["pgd", "square"], [1, 2.5])] == [
         "pgd_eps1",
         "pgd_eps2.5",

@@ -290,5 +290,5 @@ def test_loading_while_a_graph_is_traced_is_refused(load):
     def traced(images):
         return load("mini_inception_lgd" if load is load_defense else "mini_vgg")(images)["logits"]
 
-    with pytest.raises(RuntimeError, match="before a tf.function is traced"):
+    with pytest.raises(RuntimeError, match="before a graph is traced"):
         traced(tf.zeros((1, 28, 28, 1)))
