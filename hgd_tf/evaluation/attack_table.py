@@ -15,6 +15,7 @@ from hgd_tf.defenses import Classifier
 from hgd_tf.evaluation.attack_suite import AttackSuite, Held
 from hgd_tf.evaluation.evaluate import attacked_at_a_time
 from hgd_tf.evaluation.report import aligned
+from hgd_tf.evaluation.robustbench import robustbench_card
 from hgd_tf.evaluation.sanity import Check, sanity_checks
 from hgd_tf.evaluation.threat_models import CLEAN, END_TO_END, ThreatModel
 from hgd_tf.experiment.config import ExperimentConfig
@@ -84,6 +85,9 @@ class ThreatTable(NamedTuple):
                         "held_after_each_attack": held.by_attacker,
                         "gradients_of_a_held_image": held.gradients,
                         "queries_of_a_held_image": held.queries,
+                        "robustbench": robustbench_card(
+                            self.columns[key], held, row[CLEAN.key], self.dataset, f"{self.target} behind {name}"
+                        ),
                     }
                     for key, held in row.items()
                 }

@@ -175,6 +175,10 @@ def test_a_table_of_threat_models_says_what_is_in_doubt(tmp_path, monkeypatch):
     results = json.loads((tmp_path / "out" / "threat_models.json").read_text())
     assert results["rows"]["median"]["known"]["in_doubt"] and not results["rows"]["none"]["known"]["in_doubt"]
     assert results["rows"]["none"]["clean"]["images"] == 12
+    card = results["rows"]["median"]["known"]["robustbench"]
+    assert card["eps"] == "4/255" and card["autoattack_acc"] is None
+    assert f"{float(card['clean_acc']):.1f}" == median[1] and f"{float(card['reported']):.1f}" == median[3]
+    assert results["rows"]["median"]["blind"]["robustbench"] is None
     assert float(none[1]) == round(100 * results["rows"]["none"]["clean"]["accuracy"], 1)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["threat_models.csv", "threat_models.json"]
 
