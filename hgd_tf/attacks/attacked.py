@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -75,3 +76,10 @@ def nothing_attacked(images: np.ndarray, steps: int) -> Attacked:
     """Of no images, (0, H, W, C)."""
     counts = np.zeros(0, np.int64)
     return Attacked(images, np.zeros(0, bool), counts, counts, np.full(steps + 1, np.nan))
+
+
+def in_batches(numbers: np.ndarray, batch_size: Optional[int]) -> Iterator[np.ndarray]:
+    """The numbers, so many at a time; None: all at once."""
+    size = batch_size or max(len(numbers), 1)
+    for first in range(0, len(numbers), size):
+        yield numbers[first : first + size]

@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.attacks.ascent import Ball, Point, apgd, pgd
-from hgd_tf.attacks.attacked import Attacked, check_labels, checked, nothing_attacked
+from hgd_tf.attacks.attacked import Attacked, check_labels, checked, in_batches, nothing_attacked
 from hgd_tf.attacks.ball import NORMS, random_offsets, to_integers
 from hgd_tf.attacks.losses import LOSSES, TARGETED, check_classes
-from hgd_tf.attacks.sign_gradient import RUNG_STRIDE, Model, _batches
+from hgd_tf.attacks.sign_gradient import RUNG_STRIDE, Model
 from hgd_tf.foundation.pixel_range import checks_pixels
 
 RULES = ("pgd", "apgd")
@@ -150,7 +150,7 @@ class GradientAttack(tf.Module):
         runs = self.restarts * len(targets)
         for run in range(runs):
             seeds = np.stack([np.full(count, seed), problem.numbers + run * RUNG_STRIDE], axis=1)
-            for batch in _batches(waiting, batch_size):
+            for batch in in_batches(waiting, batch_size):
                 attacked, loss, wrong, losses, evaluations = self._run(
                     problem, targets[run % len(targets)], seeds, batch
                 )
@@ -168,7 +168,7 @@ class GradientAttack(tf.Module):
 
     def _logits(self, images: np.ndarray, batch_size: Optional[int]) -> np.ndarray:
         compiled = self._compiled_logits(images.shape[1:])
-        batches = _batches(np.arange(len(images)), batch_size)
+        batches = in_batches(np.arange(len(images)), batch_size)
         return np.concatenate([compiled(images[batch]).numpy() for batch in batches])
 
     def _targets(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

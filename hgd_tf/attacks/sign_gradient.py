@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Callable, Optional, Union
 
 import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.utils import compute_gradient, optimize_linear
 
+from hgd_tf.attacks.attacked import in_batches
 from hgd_tf.attacks.draws import diversity_draws, folded, offsets, partners
 from hgd_tf.attacks.methods import FROM_UNIFORM, METHODS, Method, Schedule
 from hgd_tf.attacks.transfer import of_unit_mean, shrunk, smoothed
@@ -108,7 +109,7 @@ class SignGradientAttack(tf.Module):
             seeds = np.stack([np.full(len(images), seed), numbers + rung * RUNG_STRIDE], axis=1)
             picks = self._partners(schedule, images, pool, seeds, batch_size)
             unfooled = [waiting[:0]]
-            for batch in _batches(waiting, batch_size):
+            for batch in in_batches(waiting, batch_size):
                 clean = tf.cast(images[batch], tf.float32)
                 if rung == 0 and self.models:
                     followed[batch] = self._follow(clean, labels[batch], seeds[batch])
@@ -153,7 +154,7 @@ class SignGradientAttack(tf.Module):
 
     def _classes(self, images: np.ndarray, batch_size: Optional[int]) -> np.ndarray:
         predicted = self._compiled(self._predicted_classes, images.shape[1:])
-        batches = (images[batch] for batch in _batches(np.arange(len(images)), batch_size))
+        batches = (images[batch] for batch in in_batches(np.arange(len(images)), batch_size))
         return np.concatenate([predicted((tf.cast(batch, tf.float32),)) for batch in batches] or [np.zeros(0, int)])
 
     def _fooled(self, attacked: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -291,9 +292,3 @@ def _loss(labels: tf.Tensor, logits: dict[str, tf.Tensor]) -> tf.Tensor:
         auxiliary = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits["aux_logits"])
         loss += AUXILIARY_WEIGHT * auxiliary
     return loss
-
-
-def _batches(numbers: np.ndarray, batch_size: Optional[int]) -> Iterator[np.ndarray]:
-    size = batch_size or max(len(numbers), 1)
-    for first in range(0, len(numbers), size):
-        yield numbers[first : first + size]

@@ -8,9 +8,9 @@ from typing import Callable, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from hgd_tf.attacks.attacked import Attacked, check_labels, checked, nothing_attacked
+from hgd_tf.attacks.attacked import Attacked, check_labels, checked, in_batches, nothing_attacked
 from hgd_tf.attacks.losses import margin
-from hgd_tf.attacks.sign_gradient import Model, _batches
+from hgd_tf.attacks.sign_gradient import Model
 from hgd_tf.foundation.pixel_range import PIXEL_MAX, checks_pixels
 
 # After how many of 10,000 queries the share of pixels that a square covers is halved.
@@ -91,7 +91,7 @@ class SquareAttack(tf.Module):
     def _judge(self, images: np.ndarray, labels: np.ndarray, batch_size: Optional[int]):
         """(N,) whether misclassified, and (N,) margins."""
         compiled = self._compiled_logits(images.shape[1:])
-        batches = _batches(np.arange(len(images)), batch_size)
+        batches = in_batches(np.arange(len(images)), batch_size)
         logits = np.concatenate([compiled(images[batch]).numpy() for batch in batches])
         check_labels(labels, logits.shape[1])
         return logits.argmax(axis=1) != labels, margin(tf.constant(logits), tf.constant(labels)).numpy()

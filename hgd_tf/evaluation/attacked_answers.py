@@ -86,7 +86,7 @@ class Answers:
 
 
 def weights_digest(classifier: Classifier) -> str:
-    """Of all that decides its answers: its flows, and the kinds and weights of their layers."""
+    """Of all that decides its answers: its flows, and the settings and weights of their layers."""
     digest = hashlib.sha256()
     total = sum(flow.weight for flow in classifier.flows)
     for flow in classifier.flows:
@@ -97,7 +97,8 @@ def weights_digest(classifier: Classifier) -> str:
 
 
 def _of_model(model: keras.Model) -> bytes:
-    digest = hashlib.sha256(str([type(layer).__name__ for layer in model.layers]).encode())
+    settings = [{**layer.get_config(), "name": type(layer).__name__} for layer in model.layers]
+    digest = hashlib.sha256(str(settings).encode())
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).data)
     return digest.digest()

@@ -208,9 +208,9 @@ def test_a_rerun_classifies_only_what_is_new(workplace, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return classified(defense, files, on_batch)
 
-    def evaluated():
+    def evaluated(defenses=DEFENSES):
         asked.clear()
-        return evaluate_attacked(DEFENSES, [attacked], folder / "from0.csv", folder / "clean", out)
+        return evaluate_attacked(defenses, [attacked], folder / "from0.csv", folder / "clean", out)
 
     monkeypatch.setattr(attacked_answers, "_classified", counted)
     stop_at: Optional[int] = 4
@@ -233,6 +233,8 @@ def test_a_rerun_classifies_only_what_is_new(workplace, tmp_path, monkeypatch):
     saved = json.loads((out / "attacked.json").read_text())
     assert saved["folders"]["fgsm"]["defenses"]["median"]["accuracy"] == first.rates["fgsm"]["median"].accuracy
     assert saved["labels"]["first"] == 0
+    evaluated({"median": Defense(median(1, size=5), TARGET)})
+    assert asked == [COUNT, COUNT]  # of the same name and weights, another window
 
 
 def test_defences_of_several_targets_stand_beside_theirs(workplace):
