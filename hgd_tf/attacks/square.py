@@ -1,4 +1,4 @@
-"""Square Attack (Andriushchenko et al. 2020, arXiv 1912.00049) in L-infinity: random search that sees logits alone."""
+"""Square Attack (Andriushchenko et al. 2020, arXiv 1912.00049): random search that sees logits alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.attacks.attacked import Attacked, check_labels, checked, in_batches, nothing_attacked
+from hgd_tf.attacks.ball import LINF, NORMS, to_integers
 from hgd_tf.attacks.losses import margin
 from hgd_tf.attacks.sign_gradient import Model
 from hgd_tf.foundation.pixel_range import PIXEL_MAX, checks_pixels
@@ -18,29 +19,37 @@ HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 class SquareAttack(tf.Module):
-    """Raises the margin of one model by squares of pixels moved to a corner of the ball, kept where they help.
+    """Raises the margin of one model by changes of squares of pixels, kept where they help.
 
-    The first proposal is vertical stripes. An image is done with as soon as it is misclassified, without an attack
-    already or after a query. Nothing depends on the batch an image is in.
+    In L-infinity a square is moved to a corner of the ball; the first proposal is vertical stripes (algorithm 2). In L2
+    one square's perturbation goes and another's grows towards a pattern; the first proposal is tiles of that pattern
+    (algorithm 3). An image is done with as soon as it is misclassified, without an attack already or after a query.
+    Nothing depends on the batch an image is in.
 
     Args:
       model: images float32 (N, H, W, C) in [0, 255] to a dict with `logits` (N, classes).
       queries: forward evaluations an image, at most; that of the clean image is the first.
+      norm: `linf` or `l2`.
       p_init: share of an image's pixels that the first squares cover.
-      rounding: results are integer pixels in the ball: epsilon is rounded down. Images must be such, too.
+      rounding: results are integer pixels in the ball. Images must be such, too.
 
     Raises:
-      ValueError: queries is below 2, or p_init not in (0, 1].
+      ValueError: queries is below 2, p_init not in (0, 1], or the norm another.
     """
 
-    def __init__(self, model: Model, *, queries: int = 1000, p_init: float = 0.8, rounding: bool = False):
+    def __init__(
+        self, model: Model, *, queries: int = 1000, norm: str = LINF, p_init: float = 0.8, rounding: bool = False
+    ):
         super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {NORMS}, received {norm!r}")
         if queries != int(queries) or queries < 2:
             raise ValueError(f"queries must be an integer of at least 2, received {queries!r}")
         if not 0 < p_init <= 1:
             raise ValueError(f"p_init must be in (0, 1], received {p_init!r}")
         self.model = model
         self.queries = queries
+        self.norm = norm
         self.p_init = p_init
         self.rounding = rounding
         self._compiled_logits = functools.lru_cache(maxsize=None)(self._compile_logits)
@@ -65,7 +74,9 @@ class SquareAttack(tf.Module):
         images, labels, epsilon, numbers = checked(images, labels, epsilon, numbers, self.rounding)
         if not len(images):
             return nothing_attacked(images, self.queries - 1)
-        epsilon = np.floor(epsilon) if self.rounding else epsilon
+        if self.rounding and self.norm == LINF:
+            epsilon = np.floor(epsilon)
+        first, then = (stripes, square) if self.norm == LINF else (tiles, exchange)
         best, queries = images.copy(), np.ones(len(images), np.int64)
         fooled, highest = self._judge(images, labels, batch_size)
         attacked, on_track = ~fooled, [highest[~fooled].mean() if not fooled.all() else np.nan]
@@ -75,8 +86,10 @@ class SquareAttack(tf.Module):
             waiting = np.flatnonzero(~fooled)
             if len(waiting):
                 share = self._share(query - 1)
-                draw = stripes if query == 1 else functools.partial(square, share=share)
+                draw = first if query == 1 else functools.partial(then, share=share)
                 proposals = np.stack([draw(generators[i], images[i], best[i], epsilon[i]) for i in waiting])
+                if self.rounding:
+                    proposals = to_integers(proposals, images[waiting], epsilon[waiting], self.norm)
                 wrong, loss = self._judge(proposals, labels[waiting], batch_size)
                 better = wrong | (loss > highest[waiting]) | (query == 1)
                 best[waiting[better]] = proposals[better]
@@ -131,3 +144,59 @@ def square(rng: np.random.Generator, image: np.ndarray, best: np.ndarray, epsilo
 
 def _moved(pixels: np.ndarray, moves: np.ndarray) -> np.ndarray:
     return np.clip(pixels + moves, 0, PIXEL_MAX).astype(np.float32)
+
+
+def tiles(rng: np.random.Generator, image: np.ndarray, best: np.ndarray, epsilon: float) -> np.ndarray:
+    """The image with patterns in five by five tiles, each channel's of one sign, as long as the ball's radius."""
+    height, width, channels = image.shape
+    offsets, side = np.zeros(image.shape), max(min(height, width) // 5, 1)
+    for top in range(0, height - side + 1, side):
+        for left in range(0, width - side + 1, side):
+            signs = rng.choice([-1.0, 1.0], channels)
+            offsets[top : top + side, left : left + side] = pattern(rng, side)[:, :, np.newaxis] * signs
+    return _of_length(image, offsets, epsilon)
+
+
+def exchange(rng: np.random.Generator, image: np.ndarray, best: np.ndarray, epsilon: float, share: float) -> np.ndarray:
+    """The best one so far: one square's perturbation goes, another's turns towards a pattern and gets what is free."""
+    height, width, channels = image.shape
+    side = min(max(round(np.sqrt(share * height * width)) | 1, 3), height, width)
+    corners = [(rng.integers(height - side + 1), rng.integers(width - side + 1)) for _ in range(2)]
+    to, away = (np.s_[top : top + side, left : left + side] for top, left in corners)
+    offsets = best.astype(np.float64) - image
+    freed = np.zeros((height, width, 1), bool)
+    freed[to], freed[away] = True, True
+    unused = max(epsilon**2 - np.sum(offsets**2), 0.0) / channels
+    available = np.sqrt(np.sum(np.where(freed, offsets, 0.0) ** 2, axis=(0, 1)) + unused)
+    turned = _of_unit_length(offsets[to]) + pattern(rng, side)[:, :, np.newaxis] * rng.choice([-1.0, 1.0], channels)
+    offsets[away] = 0.0
+    offsets[to] = _of_unit_length(turned) * available
+    return _of_length(image, offsets, epsilon)
+
+
+def pattern(rng: np.random.Generator, side: int) -> np.ndarray:
+    """(side, side), of length 1: a peak and a trough side by side, one above the other at random (equation 2)."""
+    half = side // 2
+    both = np.concatenate([_peak(half, side), -_peak(side - half, side)]) if half else np.ones((1, 1))
+    both /= np.linalg.norm(both)
+    return both.T if rng.random() < 0.5 else both
+
+
+def _peak(height: int, width: int) -> np.ndarray:
+    """Concentric squares, each further in higher than the one around by the inverse square of its distance plus one."""
+    rows, columns = (np.abs(np.arange(length) - length // 2) for length in (height, width))
+    away = np.maximum(rows[:, np.newaxis], columns)
+    steps = 1.0 / (np.arange(away.max() + 1) + 1.0) ** 2
+    return np.cumsum(steps[::-1])[::-1][away]
+
+
+def _of_unit_length(offsets: np.ndarray) -> np.ndarray:
+    """(H, W, C), each channel's divided by its length, but those of none."""
+    lengths = np.sqrt(np.sum(offsets**2, axis=(0, 1)))
+    return offsets / np.where(lengths > 0, lengths, 1.0)
+
+
+def _of_length(image: np.ndarray, offsets: np.ndarray, epsilon: float) -> np.ndarray:
+    """The image changed by so much, as the range allows: clipping only shortens it."""
+    length = np.linalg.norm(offsets)
+    return _moved(image, offsets * (epsilon / length if length else 0.0))

@@ -127,7 +127,7 @@ def undefended(defense: Classifier) -> Ensemble:
 
 def _attack(known: Model, attacker: ThreatModel, images: LabeledImages) -> Callable[..., Any]:
     if attacker.method == SQUARE:
-        return SquareAttack(known, queries=attacker.steps, rounding=attacker.rounding)
+        return SquareAttack(known, queries=attacker.steps, norm=attacker.norm, rounding=attacker.rounding)
     # Past the border is enough where the attacked model is the judge, sees just this, and answers twice alike.
     is_judged = attacker.knowledge == END_TO_END and not attacker.rounding and not Transport(attacker.transport).changes
     return GradientAttack(

@@ -81,7 +81,6 @@ class ThreatModel:
                 f"`backward` {self.backward} is of gradients end to end": self.backward != EXACT
                 and (self.knowledge != END_TO_END or self.method == SQUARE),
                 f"`momentum` goes with pgd, received {self.method}": self.momentum > 0 and self.method != PGD,
-                "square knows linf alone, received l2": self.method == SQUARE and self.norm != "linf",
             }
         )
         if not self.key:

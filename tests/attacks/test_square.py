@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from hgd_tf.attacks import SquareAttack
-from hgd_tf.attacks.square import square, stripes
+from hgd_tf.attacks.square import exchange, pattern, square, stripes, tiles
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.targets import load_target
 
@@ -46,14 +46,43 @@ def test_proposals_by_hand():
     assert black.min() == 0 and black.max() == 3.5
 
 
-@pytest.mark.parametrize(("epsilon", "rounding"), [(8.5, False), (8.5, True), (np.linspace(0, 12, COUNT), False)])
-def test_results_are_in_the_ball_and_what_they_are_said_to_be(mini, fashion, epsilon, rounding):
+def test_patterns_by_hand():
+    rng = np.random.default_rng(0)
+    five = pattern(rng, 5)
+    five = five if np.ptp(np.sign(five[0])) == 0 else five.T
+    one, two, three = 1 / 9, 1 / 9 + 1 / 4, 1 / 9 + 1 / 4 + 1  # of the square around, the next, the innermost
+    upper = [[one, two, two, two, one], [one, two, three, two, one]]
+    lower = [[one, two, two, two, one], [one, two, three, two, one], [one, two, two, two, one]]
+    expected = np.array(upper + [[-value for value in row] for row in lower])
+    np.testing.assert_allclose(five, expected / np.linalg.norm(expected), rtol=1e-6)
+
+
+def test_exchanges_stay_in_two_squares_and_on_the_sphere():
+    rng = np.random.default_rng(1)
+    image = np.full((12, 10, 2), 120.0, np.float32)
+    best = tiles(rng, image, image, 40.0)
+    assert np.linalg.norm(best - image) == pytest.approx(40.0, rel=1e-5)
+    for share, side in ((0.2, 5), (0.01, 3)):
+        for _ in range(20):
+            proposal = exchange(rng, image, best, 40.0, share)
+            assert np.linalg.norm(proposal - image) == pytest.approx(40.0, rel=1e-5)
+            changed = np.any(np.abs(proposal - best) > 1e-3, axis=-1)
+            assert 0 < changed.sum() <= 2 * side**2
+
+
+CASES = [("linf", 8.5, False), ("linf", 8.5, True), ("linf", np.linspace(0, 12, COUNT), False)]
+CASES += [("l2", 300.0, False), ("l2", np.linspace(0, 400, COUNT), True)]
+
+
+@pytest.mark.parametrize(("norm", "epsilon", "rounding"), CASES)
+def test_results_are_in_the_ball_and_what_they_are_said_to_be(mini, fashion, norm, epsilon, rounding):
     images, labels = fashion
     done = []
-    attack = SquareAttack(mini, queries=60, rounding=rounding)
+    attack = SquareAttack(mini, queries=60, norm=norm, rounding=rounding)
     result = attack(images, labels, epsilon, seed=2, batch_size=8, on_batch=done.append)
-    radius = np.broadcast_to(epsilon, COUNT)[:, None, None, None]
-    assert np.all(np.abs(result.images - images) <= radius + 1e-4) and sum(done) == COUNT
+    offsets = (result.images - images).reshape(COUNT, -1).astype(np.float64)
+    assert np.all(np.linalg.norm(offsets, np.inf if norm == "linf" else 2, axis=1) <= epsilon + 1e-3)
+    assert sum(done) == COUNT
     assert result.images.min() >= 0 and result.images.max() <= 255
     assert not rounding or np.array_equal(result.images, np.round(result.images))
     logits = mini(tf.constant(result.images))["logits"].numpy()
