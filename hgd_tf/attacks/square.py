@@ -71,11 +71,11 @@ class SquareAttack(tf.Module):
         Raises:
           ValueError: the arguments do not fit together or to the model's classes.
         """
-        images, labels, epsilon, numbers = checked(images, labels, epsilon, numbers, self.rounding)
+        images, labels, radius, numbers = checked(images, labels, epsilon, numbers, self.rounding)
         if not len(images):
             return nothing_attacked(images, self.queries - 1)
         if self.rounding and self.norm == LINF:
-            epsilon = np.floor(epsilon)
+            radius = np.floor(radius)
         first, then = (stripes, square) if self.norm == LINF else (tiles, exchange)
         best, queries = images.copy(), np.ones(len(images), np.int64)
         fooled, highest = self._judge(images, labels, batch_size)
@@ -87,9 +87,9 @@ class SquareAttack(tf.Module):
             if len(waiting):
                 share = self._share(query - 1)
                 draw = first if query == 1 else functools.partial(then, share=share)
-                proposals = np.stack([draw(generators[i], images[i], best[i], epsilon[i]) for i in waiting])
+                proposals = np.stack([draw(generators[i], images[i], best[i], radius[i]) for i in waiting])
                 if self.rounding:
-                    proposals = to_integers(proposals, images[waiting], epsilon[waiting], self.norm)
+                    proposals = to_integers(proposals, images[waiting], radius[waiting], self.norm)
                 wrong, loss = self._judge(proposals, labels[waiting], batch_size)
                 better = wrong | (loss > highest[waiting]) | (query == 1)
                 best[waiting[better]] = proposals[better]
