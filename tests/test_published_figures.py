@@ -1,4 +1,4 @@
-"""The README's tables, and the shipped defences' cards, say what the committed results do."""
+"""The pages' tables, and the shipped defences' cards, say what the committed results do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hgd_tf.defenses.saving import SHIPPED, shipped_defenses
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 # In the tables' order: what an attack that knows of the denoiser leaves comes first.
 KEYS = ("adaptive_eps4", "adaptive_eps16", "clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16")
 COMPARISONS = ROOT / "docs" / "comparisons"
@@ -39,10 +39,10 @@ def settings(accuracy: dict[str, float]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
-def test_every_row_is_in_the_readme(path):
+def test_every_row_is_on_a_page(path):
     """Or on the card, of a defence of embedded images: the README's row is of whoever trains it."""
     is_on_card = path.parent.name.startswith("mini_")
-    page = path.with_name("README.md").read_text(encoding="utf-8") if is_on_card else README
+    page = path.with_name("README.md").read_text(encoding="utf-8") if is_on_card else PAGES
     for name, accuracy in read(path).items():
         for setting in settings(accuracy):
             assert cells(accuracy, setting) in page, f"row {name!r}{setting}: {cells(accuracy, setting)}"
