@@ -46,7 +46,12 @@ class TrainConfig:
     )
     frozen_statistics: bool = setting(False, "Keep batch normalization's statistics of `init_from`.")
     recipe: str = setting("train_set", "The attacks of training.", one_of(TRAINING_RECIPES))
-    craft: str = setting("stored", "Attack before training, or while it goes on.", one_of(("stored", "online")))
+    craft: str = setting(
+        "stored",
+        "Attack before training, or while it goes on; noise: Gaussian noise instead of attacks, anew in each step.",
+        one_of(("stored", "online", "noise")),
+    )
+    sigma: float = setting(0.25, "Of the noise of `craft=noise`, in [0, 1] units.", POSITIVE)
     attack_sizes: tuple[int, ...] = setting(
         (),
         "Sides in pixels at which images are attacked, one drawn for each round of crops crafted online, or for each "
@@ -111,15 +116,21 @@ class TrainConfig:
                     online and self.strategy == "mirrored"
                 ),
                 f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='stored'`": (
-                    self.crops != "plain" and not online
+                    self.crops != "plain" and self.craft == "stored"
+                ),
+                "`craft='noise'` is noise alone: expected no `attack_sizes` or `transports`": (
+                    self.craft == "noise" and bool(self.attack_sizes or self.transports)
                 ),
             }
         )
 
     @property
     def defense_name(self) -> str:
-        """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE."""
-        guidance = self.guidance.replace(PLUS, "_")
+        """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE.
+
+        Trained on noise, `noise_` before the guidance.
+        """
+        guidance = ("noise_" if self.craft == "noise" else "") + self.guidance.replace(PLUS, "_")
         if self.denoiser == "dunet":
             return f"{guidance}_x{self.output_scale:g}" if self.output_scale != 1 else guidance
         return self.denoiser if guidance == "pixel" else f"{self.denoiser}_{guidance}"
