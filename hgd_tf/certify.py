@@ -1,6 +1,6 @@
 """Certifies defences: classes that hold against any change of an image within an L2 radius, with high probability.
 
-    python -m hgd_tf.certify runs/noise_logits none --sigma=0.25
+    python -m hgd_tf.certify runs/logits_noise none --sigma=0.25
     python -m hgd_tf.certify efficientnet_lite0_lgd --sigma=0.25 --test_dir=DIR --labels=TABLE.csv --skip=20
 
 Randomized smoothing (Cohen et al. 2019): the class that a defence gives most often under Gaussian noise of standard

@@ -44,6 +44,8 @@ class Smoothed:
     >>> images, labels = hgd_tf.load_fashion_mnist().test.head(2)
     >>> smoothed = hgd_tf.Smoothed(hgd_tf.load_defense("mini_inception_lgd"), sigma=0.05, n=200)
     >>> classes, radii = smoothed.certify(images)
+    >>> bool((radii <= smoothed.largest_radius).all())
+    True
     >>> smoothed.predict(images).shape
     (2,)
 

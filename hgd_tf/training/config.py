@@ -115,7 +115,7 @@ class TrainConfig:
                 "`craft='online'` trains on one device, received `strategy='mirrored'`": (
                     online and self.strategy == "mirrored"
                 ),
-                f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='stored'`": (
+                f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='{self.craft}'`": (
                     self.crops != "plain" and self.craft == "stored"
                 ),
                 "`craft='noise'` is noise alone: expected no `attack_sizes` or `transports`": (
@@ -126,11 +126,8 @@ class TrainConfig:
 
     @property
     def defense_name(self) -> str:
-        """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE.
-
-        Trained on noise, `noise_` before the guidance.
-        """
-        guidance = ("noise_" if self.craft == "noise" else "") + self.guidance.replace(PLUS, "_")
+        """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE."""
+        guidance = self.guidance.replace(PLUS, "_") + ("_noise" if self.craft == "noise" else "")
         if self.denoiser == "dunet":
             return f"{guidance}_x{self.output_scale:g}" if self.output_scale != 1 else guidance
         return self.denoiser if guidance == "pixel" else f"{self.denoiser}_{guidance}"

@@ -7,13 +7,10 @@ from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
-from hgd_tf.attacks import Recipe
 from hgd_tf.attacks.draws import numbered_seeds, with_gaussian_noise
-from hgd_tf.attacks.recipes import NOBODY, RecipeAttack
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.guidance import Batch
 
-NO_ATTACK = Recipe("no_attack", (RecipeAttack("no_op", NOBODY),), 1, 1)
 VALIDATION = -1  # training steps have the numbers below, certificates (hgd_tf/evaluation/smoothing.py) those above
 
 

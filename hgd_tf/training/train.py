@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_RECIPES, Recipe, Roles, bind, check_players
+from hgd_tf.attacks.recipes import NO_ATTACKS
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages, PhotographSplits, Splits, are_photographs
 from hgd_tf.data.labeled_files import UNKNOWN
@@ -27,7 +28,7 @@ from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.config import TrainConfig
 from hgd_tf.training.muon import OPTIMIZERS
-from hgd_tf.training.noise import NO_ATTACK, Noise
+from hgd_tf.training.noise import Noise
 from hgd_tf.training.online import OnlinePairs
 from hgd_tf.training.pairs import drawn_transport, seen_set, training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
@@ -59,7 +60,7 @@ def train_denoiser(
     clock = Clock()
     source = _pair_source(config, experiment, clock)
     noise = Noise(config.sigma, config.experiment.seed) if config.craft == "noise" else None
-    validation_recipe = VALIDATION_RECIPES[config.recipe] if noise is None else NO_ATTACK
+    validation_recipe = VALIDATION_RECIPES[config.recipe] if noise is None else NO_ATTACKS
     attacks = noise.names if noise else tuple(attack.name for attack in bind(validation_recipe, experiment.roles))
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
@@ -100,7 +101,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
     recipe, seed = TRAINING_RECIPES[config.recipe], config.experiment.seed
     splits, roles = experiment.splits, experiment.roles
     if config.craft == "noise":
-        recipe = NO_ATTACK
+        recipe = NO_ATTACKS
     if config.craft == "online" or (config.craft == "noise" and isinstance(splits, PhotographSplits)):
         assert isinstance(splits, PhotographSplits)  # as photographs are read
         files = splits.train_files[: config.train_images]
