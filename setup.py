@@ -56,6 +56,8 @@ setup(
         f"numpy>=2; {SECOND_STACK}",
         # Turns TIFF files upright itself from here on.
         "pillow>=10.1",
+        # The exact binomial bounds of certificates; cleverhans would bring it too, of any version.
+        "scipy>=1.10",
         # tensorboard 2.15 imports pkg_resources, which later releases no longer have.
         f"setuptools<81; {FIRST_STACK}",
         # Writes the images of a training's log; TensorFlow 2.21 no longer brings it.
@@ -95,7 +97,7 @@ setup(
             f"tensorflow-addons>=0.23,<0.24; {FIRST_STACK}",
             "tf-slim==1.1.0",
         ],
-        "test": ["pytest>=7.4", "pytest-xdist>=3.3", "scipy>=1.10"],
+        "test": ["pytest>=7.4", "pytest-xdist>=3.3"],
         "dev": ["mypy>=1.8,<2", "pre-commit>=3.5", "ruff>=0.6,<1"],
     },
     classifiers=[

@@ -48,10 +48,12 @@ if TYPE_CHECKING:
     from hgd_tf.evaluation import COLUMNS as COLUMNS
     from hgd_tf.evaluation.attack_suite import AttackSuite as AttackSuite
     from hgd_tf.evaluation.attacked_folders import evaluate_attacked as evaluate_attacked
+    from hgd_tf.evaluation.certificates import evaluate_certified as evaluate_certified
     from hgd_tf.evaluation.evaluate import TestSets as TestSets
     from hgd_tf.evaluation.evaluate import craft_test_sets as craft_test_sets
     from hgd_tf.evaluation.evaluate import evaluate_defense as evaluate_defense
     from hgd_tf.evaluation.sanity import sanity_checks as sanity_checks
+    from hgd_tf.evaluation.smoothing import Smoothed as Smoothed
     from hgd_tf.evaluation.threat_models import ThreatModel as ThreatModel
     from hgd_tf.evaluation.threat_models import read_threat_models as read_threat_models
     from hgd_tf.foundation.stack import keras as keras
@@ -84,8 +86,10 @@ _NAMES = {
     "hgd_tf.evaluation": "COLUMNS",
     "hgd_tf.evaluation.attack_suite": "AttackSuite",
     "hgd_tf.evaluation.attacked_folders": "evaluate_attacked",
+    "hgd_tf.evaluation.certificates": "evaluate_certified",
     "hgd_tf.evaluation.evaluate": "TestSets craft_test_sets evaluate_defense",
     "hgd_tf.evaluation.sanity": "sanity_checks",
+    "hgd_tf.evaluation.smoothing": "Smoothed",
     "hgd_tf.evaluation.threat_models": "ThreatModel read_threat_models",
     "hgd_tf.guidance": "GUIDANCES Guidance GuidedDenoiser Term parse_guidance",
     "hgd_tf.foundation.stack": "keras",

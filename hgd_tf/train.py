@@ -29,6 +29,9 @@ Where it is used: --attack_sizes attacks images at several sides through each ne
 saves a share of them as JPEG or WebP, resizes, crops or shifts them before the denoiser sees them
 (hgd_tf/data/transports.py says how they are spelled). ImageNet networks are tested at 299 pixels and at their own side.
 
+For certificates (python -m hgd_tf.certify): --craft=noise trains on Gaussian noise of --sigma, in [0, 1] units, anew in
+each step, instead of attacks; with photographs, on crops of them (--crops).
+
 New classes: --class_split trains on three quarters of the classes, and validates and tests on the others (Table 4).
 
 A classifier of your own: --target=my_classifier.keras --feature_layer=NAME --input_range=0,1 --images=DIR

@@ -171,6 +171,29 @@ def test_defend_says_before_and_after_and_writes_the_image(story):
         assert (image.size, image.mode) == ((28, 28), "L")
 
 
+def test_certify_prints_its_table_and_goes_on_in_its_files(story):
+    def certify(count: int) -> Outcome:
+        arguments = ["run", "none", "--sigma=0.1", "--n0=10", "--n=40", f"--max_images={count}", "--skip=2"]
+        return run_warm(story.folder, "hgd_tf.certify", arguments)
+
+    assert certify(2).status == 0
+    folder = story.folder / "runs" / "certified" / "sigma_0.1"
+    begun = (folder / "run.tsv").read_text()
+    outcome = certify(3)
+    assert outcome.status == 0, outcome.stderr
+    assert (folder / "run.tsv").read_text().startswith(begun)
+    rows = [line.split("\t") for line in (folder / "none.tsv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["idx", "0", "2", "4"]
+    written = json.loads((folder / "certified.json").read_text())["defenses"]
+    header, *lines = outcome.stdout.splitlines()[:3]
+    assert header.split()[-5:] == ["0", "0.25", "0.5", "0.75", "abstentions"]
+    for name, line in zip(("run", "none"), lines):
+        share = written[name]["certified_accuracy"]["0"]["share"]
+        assert re.match(rf"{name} +{100 * share:.1f} % \(", line) and written[name]["images"] == 3
+    assert "n=40 draws cannot certify more than 0.100" in outcome.stdout  # 0.1 Φ⁻¹(0.001^(1/40))
+    assert outcome.stdout.splitlines()[-1] == "Results are in runs/certified/sigma_0.1"
+
+
 @pytest.fixture
 def tiny_disk(tmp_path):
     """A function that mounts a file system of some size as `tmp_path / "disk"`."""

@@ -127,6 +127,11 @@ MISTAKES = {
         "train", [*SMALL, "--craft=online", "--images=truncated"], r"crops of photographs, received --images=truncated"
     ),
     "varied crops of none": Mistake("train", [*SMALL, "--crops=varied"], r"--crops=varied goes with --craft=online"),
+    "noise at other sizes": Mistake(
+        "train",
+        [*SMALL, "--craft=noise", "--attack_sizes=40"],
+        r"--craft=noise is noise alone: expected no --attack_sizes or --transports",
+    ),
     "no sizes": Mistake(
         "train",
         [*SMALL, "--attack_sizes=28,big"],
@@ -247,6 +252,17 @@ MISTAKES = {
     ),
     "evaluate without images": Mistake(
         "evaluate", ["--table=colour.json"], r"colour\.json: expected --test_dir=DIR.*efficientnet_lite0"
+    ),
+    "certify nothing": Mistake("certify", ["--sigma=0.25"], r"at least one defence or classifier, received none"),
+    "certify without noise": Mistake("certify", ["mini_vgg"], r"sigma"),
+    "certify under no noise": Mistake("certify", ["mini_vgg", "--sigma=0"], r"sigma: expected more than 0.*0"),
+    "certify for certain": Mistake("certify", ["mini_vgg", "--sigma=1", "--alpha=0"], r"alpha: expected between 0 and"),
+    "certify nowhere": Mistake("certify", ["absent", "--sigma=0.25"], r"absent holds no defense"),
+    "certify labels of no tests": Mistake(
+        "certify", ["mini_vgg", "--sigma=0.25", "--labels=labels.csv"], r"--labels goes with --test_dir"
+    ),
+    "certify other classes": Mistake(
+        "certify", ["mini_vgg", "--sigma=0.25", "--test_dir=classes"], r"classes/12: expected a class of 0\.\.9"
     ),
     "labels of no tests": Mistake(
         "evaluate", ["--table=table.json", "--labels=labels.csv"], r"--labels goes with --test_dir"

@@ -11,6 +11,7 @@ from linear_target import SIZE, affine_denoiser, linear_target, random_weights
 
 from hgd_tf import Defense, SignGradientAttack
 from hgd_tf.defenses.ensemble import Ensemble, Flow
+from hgd_tf.evaluation.smoothing import Smoothed
 from hgd_tf.foundation.pixel_range import PixelRangeWarning
 
 PIXELS = np.random.default_rng(0).uniform(0, 256, (2, SIZE, SIZE, 1)).astype(np.uint8)
@@ -53,6 +54,7 @@ def _makers() -> dict:
         "Flow": flow,
         "Flow.denoise": flow.denoise,
         "Ensemble": Ensemble([flow]),
+        "Smoothed": Smoothed(defense, sigma=0.25, n0=2, n=2).certify,
         "SignGradientAttack": lambda images: SignGradientAttack([target])(np.asarray(images), 4),
     }
 

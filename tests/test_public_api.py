@@ -45,7 +45,9 @@ def test_no_package_gives_another_thing_the_name_of_one_of_its_modules():
     assert not hidden
 
 
-@pytest.mark.parametrize("module", ["hgd_tf.guidance.guided_denoiser", "hgd_tf.crafting.sets"])
+@pytest.mark.parametrize(
+    "module", ["hgd_tf.guidance.guided_denoiser", "hgd_tf.crafting.sets", "hgd_tf.evaluation.smoothing"]
+)
 def test_the_examples_in_docstrings_do_what_they_say(module):
     failed, attempted = doctest.testmod(importlib.import_module(module))
     assert attempted > 5 and not failed

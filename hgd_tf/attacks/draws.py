@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from hgd_tf.attacks.methods import FROM_IMAGE, FROM_SIGNS, Schedule
 from hgd_tf.attacks.transfer import DRAWS
+from hgd_tf.foundation.pixel_range import PIXEL_MAX
 
 
 def offsets(start: str, seeds: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -26,6 +27,29 @@ def folded(seeds: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     """(N, 2), another seed of each image for every number."""
     number = tf.cast(number, seeds.dtype)
     return tf.map_fn(lambda seed: tf.random.experimental.stateless_fold_in(seed, number), seeds)
+
+
+def numbered_seeds(seed: int, group: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
+    """(N, 2) int64: one for each member, int (N,), below 2³², of a group, of whose number they depend too."""
+    numbers = tf.cast(group, tf.int64) * 2**32 + tf.cast(members, tf.int64)
+    return tf.stack([tf.fill(tf.shape(numbers), tf.constant(seed, tf.int64)), numbers], axis=1)
+
+
+def with_gaussian_noise(images: tf.Tensor, seeds: tf.Tensor, sigma: float) -> tf.Tensor:
+    """Images in [0, 255] and Gaussian noise on them, each of its own seed: float32 (N, H, W, C), not clipped.
+
+    Args:
+      images: (N, H, W, C), or (1, H, W, C) for N noisy ones.
+      seeds: int64 (N, 2).
+      sigma: the noise's standard deviation, in [0, 1] units, as the literature has it.
+    """
+    shape = images.shape[1:]
+    drawn = tf.map_fn(
+        lambda seed: tf.random.stateless_normal(shape, seed),
+        seeds,
+        fn_output_signature=tf.TensorSpec(shape, tf.float32),
+    )
+    return tf.cast(images, tf.float32) + sigma * PIXEL_MAX * drawn
 
 
 def diversity_draws(schedule: Schedule, seeds: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:

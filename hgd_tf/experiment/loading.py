@@ -49,7 +49,7 @@ def load_experiment(config: ExperimentConfig, sets_dir: Union[str, Path]) -> Exp
     target = config.load_target(config.image_size, config.feature_layer)
     roles = config.load_roles(target, _is_as_named(target, config))
     ens_target = config.load_other(config.ens_target) if config.ens_target else None
-    splits_at = functools.lru_cache(maxsize=2)(functools.partial(_load_images, config, target))
+    splits_at = functools.lru_cache(maxsize=2)(functools.partial(load_images, config, target))
     splits = splits_at(None)
     for network in (target, *roles.members, roles.holdout, *roles.named.values(), ens_target or target):
         _check_fit(network, splits)
@@ -74,7 +74,12 @@ def _is_as_named(target: Target, config: ExperimentConfig) -> bool:
     return config.image_size is None
 
 
-def _load_images(config: ExperimentConfig, target: Target, side: Optional[int]) -> Splits:
+def load_images(config: ExperimentConfig, target: Target, side: Optional[int]) -> Splits:
+    """The images alone, for a target, at a side in pixels; None: the target's, and of those in the package their own.
+
+    Raises:
+      DataError: they do not load, or are not of the target's classes and channels.
+    """
     class_split = None
     if config.class_split:
         parts = (drawn_classes(part, target.classes, config.seed) for part in (SEEN_CLASSES, UNSEEN_CLASSES))

@@ -46,7 +46,12 @@ class TrainConfig:
     )
     frozen_statistics: bool = setting(False, "Keep batch normalization's statistics of `init_from`.")
     recipe: str = setting("train_set", "The attacks of training.", one_of(TRAINING_RECIPES))
-    craft: str = setting("stored", "Attack before training, or while it goes on.", one_of(("stored", "online")))
+    craft: str = setting(
+        "stored",
+        "Attack before training, or while it goes on; noise: Gaussian noise instead of attacks, anew in each step.",
+        one_of(("stored", "online", "noise")),
+    )
+    sigma: float = setting(0.25, "Of the noise of `craft=noise`, in [0, 1] units.", POSITIVE)
     attack_sizes: tuple[int, ...] = setting(
         (),
         "Sides in pixels at which images are attacked, one drawn for each round of crops crafted online, or for each "
@@ -110,8 +115,11 @@ class TrainConfig:
                 "`craft='online'` trains on one device, received `strategy='mirrored'`": (
                     online and self.strategy == "mirrored"
                 ),
-                f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='stored'`": (
-                    self.crops != "plain" and not online
+                f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='{self.craft}'`": (
+                    self.crops != "plain" and self.craft == "stored"
+                ),
+                "`craft='noise'` is noise alone: expected no `attack_sizes` or `transports`": (
+                    self.craft == "noise" and bool(self.attack_sizes or self.transports)
                 ),
             }
         )
@@ -119,7 +127,7 @@ class TrainConfig:
     @property
     def defense_name(self) -> str:
         """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE."""
-        guidance = self.guidance.replace(PLUS, "_")
+        guidance = self.guidance.replace(PLUS, "_") + ("_noise" if self.craft == "noise" else "")
         if self.denoiser == "dunet":
             return f"{guidance}_x{self.output_scale:g}" if self.output_scale != 1 else guidance
         return self.denoiser if guidance == "pixel" else f"{self.denoiser}_{guidance}"

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_RECIPES, Recipe, Roles, bind, check_players
+from hgd_tf.attacks.recipes import NO_ATTACKS
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages, PhotographSplits, Splits, are_photographs
 from hgd_tf.data.labeled_files import UNKNOWN
@@ -27,6 +28,7 @@ from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.config import TrainConfig
 from hgd_tf.training.muon import OPTIMIZERS
+from hgd_tf.training.noise import Noise
 from hgd_tf.training.online import OnlinePairs
 from hgd_tf.training.pairs import drawn_transport, seen_set, training_batches, validation_batches
 from hgd_tf.training.run_directory import LOG_FILE, STATE_DIR, TENSORBOARD_DIR, open_run
@@ -57,8 +59,9 @@ def train_denoiser(
     keras.utils.set_random_seed(config.experiment.seed)
     clock = Clock()
     source = _pair_source(config, experiment, clock)
-    validation_recipe = VALIDATION_RECIPES[config.recipe]
-    attacks = tuple(attack.name for attack in bind(validation_recipe, experiment.roles))
+    noise = Noise(config.sigma, config.experiment.seed) if config.craft == "noise" else None
+    validation_recipe = VALIDATION_RECIPES[config.recipe] if noise is None else NO_ATTACKS
+    attacks = noise.names if noise else tuple(attack.name for attack in bind(validation_recipe, experiment.roles))
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
     check_saving(experiment.roles.target)
@@ -71,6 +74,9 @@ def train_denoiser(
     )
     # Only now, so that targets with other answers share the set.
     validation_set = validation_set._replace(clean=labeled_by(experiment.roles.target, validation_set.clean))
+    if noise:
+        pairs = _Pairs(noise.batches(pairs.batches), noise.sample(pairs.sample), pairs.steps_per_pass)
+        validation_set = noise.on(validation_set)
     _fit(model, config, run_path, pairs, validation_set, clock)
     if not (run_path / DENOISER_FILE).exists():
         raise RunError(f"{run_path}: the validation loss was never a number; a lower `learning_rate` may help")
@@ -94,7 +100,9 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
     """What makes the training pairs; that there are enough is known before the work of making them begins."""
     recipe, seed = TRAINING_RECIPES[config.recipe], config.experiment.seed
     splits, roles = experiment.splits, experiment.roles
-    if config.craft == "online":
+    if config.craft == "noise":
+        recipe = NO_ATTACKS
+    if config.craft == "online" or (config.craft == "noise" and isinstance(splits, PhotographSplits)):
         assert isinstance(splits, PhotographSplits)  # as photographs are read
         files = splits.train_files[: config.train_images]
         online = OnlinePairs(
