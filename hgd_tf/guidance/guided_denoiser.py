@@ -109,7 +109,7 @@ class GuidedDenoiser(keras.Model):
 
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """One optimizer step on a `Batch`, (attacked, clean) or (attacked, (clean, labels))."""
-        batch = self._resized(_as_batch(data))
+        batch = self.prepared(data)
         reference = self._reference(self.guide, batch)
         with tf.GradientTape() as tape:
             response = self._response(self.guide, self.denoiser(batch.attacked, training=not self.frozen_statistics))
@@ -136,6 +136,10 @@ class GuidedDenoiser(keras.Model):
 
     def _answers(self, images: tf.Tensor) -> tf.Tensor:
         return tf.argmax(self.target(images)["logits"], axis=-1)
+
+    def prepared(self, data: tuple) -> Batch:
+        """What a step is given, as a `Batch` of images of the target's size."""
+        return self._resized(_as_batch(data))
 
     def _resized(self, batch: Batch) -> Batch:
         """At the target's size, where a defense denoises."""

@@ -19,6 +19,7 @@ from hgd_tf.strategy import STRATEGIES
 from hgd_tf.training.muon import OPTIMIZERS
 
 FOLDING = "block_size"  # of denoisers that folded pixels into channels; 1: of no folding
+RADII = Rule("two increasing numbers, more than 0", lambda bounds: 0 < bounds[0] < bounds[1])
 BESIDE = ("threads", "versions", FOLDING)  # in a `config.json`
 
 
@@ -46,7 +47,16 @@ class TrainConfig:
     )
     frozen_statistics: bool = setting(False, "Keep batch normalization's statistics of `init_from`.")
     recipe: str = setting("train_set", "The attacks of training.", one_of(TRAINING_RECIPES))
-    craft: str = setting("stored", "Attack before training, or while it goes on.", one_of(("stored", "online")))
+    craft: str = setting(
+        "stored",
+        "Attack before training, or while it goes on; adaptive: and in each step, of some images, the defence itself.",
+        one_of(("stored", "online", "adaptive")),
+    )
+    adaptive_share: float = setting(0.7, "Of a batch, attacked through the denoiser in its step.", within(0.0, 1.0))
+    clean_share: float = setting(0.2, "Of a batch, left clean; with `craft=adaptive`.", within(0.0, 1.0))
+    adaptive_steps: int = setting(3, "Of projected gradient descent through the denoiser.", at_least(1))
+    adaptive_epsilon: tuple[float, float] = setting((1.0, 16.0), "Bounds of its radius in pixels.", RADII)
+    adaptive_ramp: int = setting(0, "Steps of training in which the radius' upper bound rises.", at_least(0))
     attack_sizes: tuple[int, ...] = setting(
         (),
         "Sides in pixels at which images are attacked, one drawn for each round of crops crafted online, or for each "
@@ -111,7 +121,10 @@ class TrainConfig:
                     online and self.strategy == "mirrored"
                 ),
                 f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='stored'`": (
-                    self.crops != "plain" and not online
+                    self.crops != "plain" and self.craft == "stored"
+                ),
+                "`adaptive_share` and `clean_share` are parts of one batch: expected at most 1 together": (
+                    self.adaptive_share + self.clean_share > 1
                 ),
             }
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +24,7 @@ from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import GuidedDenoiser, parse_guidance
 from hgd_tf.strategy import make_strategy
 from hgd_tf.training import callbacks as run_callbacks
+from hgd_tf.training.adaptive import AdaptiveAttack, AdaptiveDenoiser
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.config import TrainConfig
 from hgd_tf.training.muon import OPTIMIZERS
@@ -94,7 +95,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
     """What makes the training pairs; that there are enough is known before the work of making them begins."""
     recipe, seed = TRAINING_RECIPES[config.recipe], config.experiment.seed
     splits, roles = experiment.splits, experiment.roles
-    if config.craft == "online":
+    if config.craft == "online" or (config.craft == "adaptive" and isinstance(splits, PhotographSplits)):
         assert isinstance(splits, PhotographSplits)  # as photographs are read
         files = splits.train_files[: config.train_images]
         online = OnlinePairs(
@@ -171,10 +172,25 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
         _copy_weights(load_denoiser(config.init_from), denoiser, config.init_from)
     Defense(denoiser, target)  # raises where the two do not fit
     guide = target if config.precision == "float32" else target.in_bfloat16()
-    model = GuidedDenoiser(denoiser, target, guidance, attacks, guide, config.frozen_statistics)
+    arguments = (denoiser, target, guidance, attacks, guide, config.frozen_statistics)
+    adaptive = _adaptive(config)
+    model = GuidedDenoiser(*arguments) if adaptive is None else AdaptiveDenoiser(*arguments, adaptive=adaptive)
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     model.compile(OPTIMIZERS[config.optimizer](config.learning_rate, **averaging))
     return model
+
+
+def _adaptive(config: TrainConfig) -> Optional[AdaptiveAttack]:
+    if config.craft != "adaptive":
+        return None
+    return AdaptiveAttack(
+        config.adaptive_share,
+        config.clean_share,
+        config.adaptive_steps,
+        *config.adaptive_epsilon,
+        config.adaptive_ramp,
+        config.experiment.seed,
+    )
 
 
 def _denoiser(config: TrainConfig, channels: int, **options: Any) -> keras.Model:
