@@ -107,6 +107,7 @@ CLASS_SPLIT = (
 
 # What the authors' program trains on: clean images and noise beside Table 1's attacks.
 UNATTACKED = (RecipeAttack("no_op", NOBODY), RecipeAttack("sign_noise", NOBODY))
+NO_ATTACKS = Recipe("no_attacks", UNATTACKED[:1], lowest=1, highest=16)  # where each step makes its own
 TRAIN_MIX = TRAIN_SET._replace(name="train_mix", attacks=(*UNATTACKED, *TRAIN_SET.attacks))
 
 # For crafting while training: without the attack that takes half of the mix's time.

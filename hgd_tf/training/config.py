@@ -8,6 +8,7 @@ import warnings
 from typing import Any, Optional
 
 from hgd_tf.attacks import TRAINING_RECIPES
+from hgd_tf.data import are_photographs
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.denoisers import DENOISERS, PRECISIONS
 from hgd_tf.denoisers.layers import NO_FOLDING
@@ -19,7 +20,7 @@ from hgd_tf.strategy import STRATEGIES
 from hgd_tf.training.muon import OPTIMIZERS
 
 FOLDING = "block_size"  # of denoisers that folded pixels into channels; 1: of no folding
-RADII = Rule("two increasing numbers, more than 0", lambda bounds: 0 < bounds[0] < bounds[1])
+RADII = Rule("two numbers more than 0, the larger one last", lambda bounds: 0 < bounds[0] <= bounds[1])
 BESIDE = ("threads", "versions", FOLDING)  # in a `config.json`
 
 
@@ -49,14 +50,27 @@ class TrainConfig:
     recipe: str = setting("train_set", "The attacks of training.", one_of(TRAINING_RECIPES))
     craft: str = setting(
         "stored",
-        "Attack before training, or while it goes on; adaptive: and in each step, of some images, the defence itself.",
+        "Attack before training, or while it goes on; adaptive: the defence itself, anew in each step. Then weights "
+        "are kept by their loss on validation images attacked as in training, always from the same starts.",
         one_of(("stored", "online", "adaptive")),
     )
-    adaptive_share: float = setting(0.7, "Of a batch, attacked through the denoiser in its step.", within(0.0, 1.0))
-    clean_share: float = setting(0.2, "Of a batch, left clean; with `craft=adaptive`.", within(0.0, 1.0))
-    adaptive_steps: int = setting(3, "Of projected gradient descent through the denoiser.", at_least(1))
-    adaptive_epsilon: tuple[float, float] = setting((1.0, 16.0), "Bounds of its radius in pixels.", RADII)
-    adaptive_ramp: int = setting(0, "Steps of training in which the radius' upper bound rises.", at_least(0))
+    adaptive_share: float = setting(
+        1.0,
+        "With `craft=adaptive`, of a batch what its step attacks through the denoiser; the others are of `recipe`.",
+        Rule("more than 0, at most 1", lambda share: 0 < share <= 1),
+    )
+    clean_weight: float = setting(
+        0.5, "With `craft=adaptive`, of the loss on the clean images, added to that on attacked ones.", at_least(0)
+    )
+    adaptive_steps: int = setting(
+        3, "Of the adaptive attack: of projected gradient descent from a random start; 1: FGSM from there.", at_least(1)
+    )
+    adaptive_epsilon: tuple[float, float] = setting(
+        (1.0, 16.0), "Of the adaptive attack: bounds of each image's radius, in pixel units.", RADII
+    )
+    adaptive_ramp: int = setting(
+        0, "Training steps in which the larger of `adaptive_epsilon` rises from the smaller.", at_least(0)
+    )
     attack_sizes: tuple[int, ...] = setting(
         (),
         "Sides in pixels at which images are attacked, one drawn for each round of crops crafted online, or for each "
@@ -109,6 +123,7 @@ class TrainConfig:
             warnings.warn(f"guidance {self.guidance} is {OLD_NAMES[self.guidance]} now", stacklevel=2)
             object.__setattr__(self, "guidance", OLD_NAMES[self.guidance])
         embedded, online = self.experiment.images is None, self.craft == "online"
+        adaptive, photographs = self.craft == "adaptive", are_photographs(self.experiment.images)
         classified = self.experiment.labels is not None or self.experiment.test_dir is not None
         refuse(
             {
@@ -120,19 +135,24 @@ class TrainConfig:
                 "`craft='online'` trains on one device, received `strategy='mirrored'`": (
                     online and self.strategy == "mirrored"
                 ),
-                f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='stored'`": (
-                    self.crops != "plain" and self.craft == "stored"
+                f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='{self.craft}'`": (
+                    self.crops != "plain" and not (online or (adaptive and photographs))
                 ),
-                "`adaptive_share` and `clean_share` are parts of one batch: expected at most 1 together": (
-                    self.adaptive_share + self.clean_share > 1
+                "`craft='adaptive'` on photographs trains on one device, received `strategy='mirrored'`": (
+                    adaptive and photographs and self.strategy == "mirrored"
                 ),
+                f"`craft='adaptive'` attacks at the target's side, received `attack_sizes={self.attack_sizes}`": (
+                    adaptive and bool(self.attack_sizes)
+                ),
+                # Their batch statistics would be those of images that no step attacks.
+                f"`craft='adaptive'` keeps no averaged weights, received `ema={self.ema:g}`": adaptive and self.ema > 0,
             }
         )
 
     @property
     def defense_name(self) -> str:
         """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE."""
-        guidance = self.guidance.replace(PLUS, "_")
+        guidance = self.guidance.replace(PLUS, "_") + ("_adaptive" if self.craft == "adaptive" else "")
         if self.denoiser == "dunet":
             return f"{guidance}_x{self.output_scale:g}" if self.output_scale != 1 else guidance
         return self.denoiser if guidance == "pixel" else f"{self.denoiser}_{guidance}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 import tensorflow as tf
 
 from hgd_tf.attacks import TRAINING_RECIPES, VALIDATION_RECIPES, Recipe, Roles, bind, check_players
+from hgd_tf.attacks.recipes import NO_ATTACKS
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import LabeledImages, PhotographSplits, Splits, are_photographs
 from hgd_tf.data.labeled_files import UNKNOWN
@@ -58,7 +59,7 @@ def train_denoiser(
     keras.utils.set_random_seed(config.experiment.seed)
     clock = Clock()
     source = _pair_source(config, experiment, clock)
-    validation_recipe = VALIDATION_RECIPES[config.recipe]
+    validation_recipe = NO_ATTACKS if config.craft == "adaptive" else VALIDATION_RECIPES[config.recipe]
     attacks = tuple(attack.name for attack in bind(validation_recipe, experiment.roles))
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
@@ -94,6 +95,8 @@ class _Pairs(NamedTuple):
 def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> Callable[[], _Pairs]:
     """What makes the training pairs; that there are enough is known before the work of making them begins."""
     recipe, seed = TRAINING_RECIPES[config.recipe], config.experiment.seed
+    if config.craft == "adaptive" and config.adaptive_share == 1:
+        recipe = NO_ATTACKS
     splits, roles = experiment.splits, experiment.roles
     if config.craft == "online" or (config.craft == "adaptive" and isinstance(splits, PhotographSplits)):
         assert isinstance(splits, PhotographSplits)  # as photographs are read
@@ -172,24 +175,26 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
         _copy_weights(load_denoiser(config.init_from), denoiser, config.init_from)
     Defense(denoiser, target)  # raises where the two do not fit
     guide = target if config.precision == "float32" else target.in_bfloat16()
-    arguments = (denoiser, target, guidance, attacks, guide, config.frozen_statistics)
-    adaptive = _adaptive(config)
-    model = GuidedDenoiser(*arguments) if adaptive is None else AdaptiveDenoiser(*arguments, adaptive=adaptive)
+    arguments = {"guide": guide, "frozen_statistics": config.frozen_statistics}
+    if config.craft == "adaptive":
+        model: GuidedDenoiser = AdaptiveDenoiser(denoiser, target, guidance, _adaptive(config), **arguments)
+    else:
+        model = GuidedDenoiser(denoiser, target, guidance, attacks, **arguments)
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     model.compile(OPTIMIZERS[config.optimizer](config.learning_rate, **averaging))
     return model
 
 
-def _adaptive(config: TrainConfig) -> Optional[AdaptiveAttack]:
-    if config.craft != "adaptive":
-        return None
+def _adaptive(config: TrainConfig) -> AdaptiveAttack:
+    lowest, highest = config.adaptive_epsilon
     return AdaptiveAttack(
-        config.adaptive_share,
-        config.clean_share,
-        config.adaptive_steps,
-        *config.adaptive_epsilon,
-        config.adaptive_ramp,
-        config.experiment.seed,
+        share=config.adaptive_share,
+        clean_weight=config.clean_weight,
+        steps=config.adaptive_steps,
+        lowest=lowest,
+        highest=highest,
+        ramp=config.adaptive_ramp,
+        seed=config.experiment.seed,
     )
 
 
