@@ -175,7 +175,7 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
         _copy_weights(load_denoiser(config.init_from), denoiser, config.init_from)
     Defense(denoiser, target)  # raises where the two do not fit
     guide = target if config.precision == "float32" else target.in_bfloat16()
-    arguments = {"guide": guide, "frozen_statistics": config.frozen_statistics}
+    arguments: dict[str, Any] = {"guide": guide, "frozen_statistics": config.frozen_statistics}
     if config.craft == "adaptive":
         model: GuidedDenoiser = AdaptiveDenoiser(denoiser, target, guidance, _adaptive(config), **arguments)
     else:
