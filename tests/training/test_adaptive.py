@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,10 +26,35 @@ STORED = np.full(IMAGES.shape, 7.0, np.float32)
 HOW = AdaptiveAttack(share=0.5, clean_weight=0.5, steps=3, lowest=2.0, highest=16.0, seed=3)
 
 
-def _denoiser() -> keras.Model:
+# Logical devices must be configured before TensorFlow starts, hence a process of its own.
+REPLICAS = """
+import json
+
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from test_adaptive import HOW, IMAGES, LABELS, STORED, TARGET, _denoiser
+from hgd_tf.training.adaptive import AdaptiveDenoiser
+
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = AdaptiveDenoiser(_denoiser(synchronized=True), TARGET, "label", HOW)
+    model.compile("adam")
+# 13 validation images in batches of 12: a replica gets none of the last.
+first = (STORED[:13], (IMAGES[:13], LABELS[:13]))
+pairs = {"x": STORED, "y": (IMAGES, LABELS), "batch_size": 20, "verbose": 0}
+history = model.fit(**pairs, validation_data=first, validation_batch_size=12)
+print(json.dumps({name: value for name, (value,) in history.history.items()}))
+"""
+
+
+def _denoiser(synchronized: bool = False) -> keras.Model:
     keras.utils.set_random_seed(0)
     images = keras.Input((6, 6, 1))
-    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, padding="same")(images / 255.0))
+    x = keras.layers.BatchNormalization(synchronized=synchronized)(
+        keras.layers.Conv2D(4, 3, padding="same")(images / 255.0)
+    )
     noise = keras.layers.Conv2D(1, 3, padding="same")(keras.layers.ReLU()(x))
     return keras.Model(images, images - 20.0 * noise)
 
@@ -125,6 +156,18 @@ def test_validation_attacks_the_clean_images_always_alike():
     assert first["accuracy_clean"] == pytest.approx(np.mean(_logits(model, IMAGES).argmax(axis=-1) == LABELS))
     model.optimizer.iterations.assign(5)
     assert model.evaluate(*pairs, batch_size=16, verbose=0) == pytest.approx(list(first.values()), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_replicas_attack_each_their_share_of_a_batch():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", REPLICAS], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    history = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < history["loss"] < 10 and 0 < history["val_loss"] < 10
+    assert history["val_accuracy_adaptive"] <= history["val_accuracy_clean"]
+    both = history["val_accuracy_adaptive"] + history["val_accuracy_clean"]
+    assert history["val_accuracy"] == pytest.approx(both / 2)
 
 
 @pytest.mark.parametrize("guidance", ["pixel", "feature", "logits", "distillation", "label+distillation"])
