@@ -109,22 +109,25 @@ class GuidedDenoiser(keras.Model):
 
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """One optimizer step on a `Batch`, (attacked, clean) or (attacked, (clean, labels))."""
-        batch = self._resized(_as_batch(data))
+        batch = self.prepared(data)
         reference = self._reference(self.guide, batch)
         with tf.GradientTape() as tape:
             response = self._response(self.guide, self.denoiser(batch.attacked, training=not self.frozen_statistics))
-            loss = self.compute_loss(y=reference, y_pred=response)
+            loss = self._loss(reference, response)
         self.optimizer.minimize(loss, self.denoiser.trainable_variables, tape=tape)
         self.loss_mean.update_state(self._unscaled(loss), sample_weight=len_of(batch))
         return {"loss": self.loss_mean.result()}
 
     def test_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Loss on such a batch, and accuracy of the target on the denoised images, overall and by attack."""
-        count = len_of(_as_batch(data))
-        batch = self._resized(_never_empty(_as_batch(data)))
+        batch = _as_batch(data)
+        return self._tested(self._resized(_never_empty(batch)), len_of(batch))
+
+    def _tested(self, batch: Batch, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a test step adds and returns; `count`: 0 where the batch is a blank image in the place of none."""
         denoised = self.denoiser(batch.attacked, training=False)
         reference = self._reference(self.target, batch)
-        loss = self.compute_loss(y=reference, y_pred=self._response(self.target, denoised))
+        loss = self._loss(reference, self._response(self.target, denoised))
         self.loss_mean.update_state(self._unscaled(loss), sample_weight=count)
         label = self._answers(batch.clean) if batch.label is None else batch.label
         right = tf.cast(self._answers(denoised) == label, tf.float32)
@@ -136,6 +139,10 @@ class GuidedDenoiser(keras.Model):
 
     def _answers(self, images: tf.Tensor) -> tf.Tensor:
         return tf.argmax(self.target(images)["logits"], axis=-1)
+
+    def prepared(self, data: tuple) -> Batch:
+        """What a step is given, as a `Batch` of images of the target's size."""
+        return self._resized(_as_batch(data))
 
     def _resized(self, batch: Batch) -> Batch:
         """At the target's size, where a defense denoises."""
@@ -153,6 +160,9 @@ class GuidedDenoiser(keras.Model):
     def _response(self, target: Target, images: tf.Tensor) -> list[tf.Tensor]:
         given = _responses(target, images, self.guidance.responses)
         return [given[term.response] for term in self.guidance.terms]
+
+    def _loss(self, reference: list[tf.Tensor], response: list[tf.Tensor]) -> tf.Tensor:
+        return self.compute_loss(y=reference, y_pred=response)
 
     @staticmethod
     def _unscaled(loss: tf.Tensor) -> tf.Tensor:

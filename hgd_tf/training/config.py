@@ -8,6 +8,7 @@ import warnings
 from typing import Any, Optional
 
 from hgd_tf.attacks import TRAINING_RECIPES
+from hgd_tf.data import are_photographs
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.denoisers import DENOISERS, PRECISIONS
 from hgd_tf.denoisers.layers import NO_FOLDING
@@ -18,7 +19,9 @@ from hgd_tf.guidance.guidances import GUIDANCES, OLD_NAMES, PLUS, parse_guidance
 from hgd_tf.strategy import STRATEGIES
 from hgd_tf.training.muon import OPTIMIZERS
 
+CROPPED = ("adaptive", "noise")  # of what is trained on nothing stored: of photographs, on crops
 FOLDING = "block_size"  # of denoisers that folded pixels into channels; 1: of no folding
+RADII = Rule("two numbers more than 0, the larger one last", lambda bounds: 0 < bounds[0] <= bounds[1])
 BESIDE = ("threads", "versions", FOLDING)  # in a `config.json`
 
 
@@ -48,8 +51,27 @@ class TrainConfig:
     recipe: str = setting("train_set", "The attacks of training.", one_of(TRAINING_RECIPES))
     craft: str = setting(
         "stored",
-        "Attack before training, or while it goes on; noise: Gaussian noise instead of attacks, anew in each step.",
-        one_of(("stored", "online", "noise")),
+        "Attack before training, or while it goes on; adaptive: the defence itself, anew in each step, and weights are "
+        "kept by their loss on validation images attacked so, always from the same starts; noise: Gaussian noise "
+        "instead of attacks, anew in each step.",
+        one_of(("stored", "online", "adaptive", "noise")),
+    )
+    adaptive_share: float = setting(
+        1.0,
+        "With `craft=adaptive`, of a batch what its step attacks through the denoiser; the others are of `recipe`.",
+        Rule("more than 0, at most 1", lambda share: 0 < share <= 1),
+    )
+    clean_weight: float = setting(
+        0.5, "With `craft=adaptive`, of the loss on the clean images, added to that on attacked ones.", at_least(0)
+    )
+    adaptive_steps: int = setting(
+        3, "Of the adaptive attack: of projected gradient descent from a random start; 1: FGSM from there.", at_least(1)
+    )
+    adaptive_epsilon: tuple[float, float] = setting(
+        (1.0, 16.0), "Of the adaptive attack: bounds of each image's radius, in pixel units.", RADII
+    )
+    adaptive_ramp: int = setting(
+        0, "Training steps in which the larger of `adaptive_epsilon` rises from the smaller.", at_least(0)
     )
     sigma: float = setting(0.25, "Of the noise of `craft=noise`, in [0, 1] units.", POSITIVE)
     attack_sizes: tuple[int, ...] = setting(
@@ -104,6 +126,7 @@ class TrainConfig:
             warnings.warn(f"guidance {self.guidance} is {OLD_NAMES[self.guidance]} now", stacklevel=2)
             object.__setattr__(self, "guidance", OLD_NAMES[self.guidance])
         embedded, online = self.experiment.images is None, self.craft == "online"
+        adaptive, photographs = self.craft == "adaptive", are_photographs(self.experiment.images)
         classified = self.experiment.labels is not None or self.experiment.test_dir is not None
         refuse(
             {
@@ -116,18 +139,27 @@ class TrainConfig:
                     online and self.strategy == "mirrored"
                 ),
                 f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='{self.craft}'`": (
-                    self.crops != "plain" and self.craft == "stored"
+                    self.crops != "plain" and not (online or (photographs and self.craft in CROPPED))
                 ),
                 "`craft='noise'` is noise alone: expected no `attack_sizes` or `transports`": (
                     self.craft == "noise" and bool(self.attack_sizes or self.transports)
                 ),
+                "`craft='adaptive'` on photographs trains on one device, received `strategy='mirrored'`": (
+                    adaptive and photographs and self.strategy == "mirrored"
+                ),
+                f"`craft='adaptive'` attacks at the target's side, received `attack_sizes={self.attack_sizes}`": (
+                    adaptive and bool(self.attack_sizes)
+                ),
+                # Their batch statistics would be those of images that no step attacks.
+                f"`craft='adaptive'` keeps no averaged weights, received `ema={self.ema:g}`": adaptive and self.ema > 0,
             }
         )
 
     @property
     def defense_name(self) -> str:
         """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE."""
-        guidance = self.guidance.replace(PLUS, "_") + ("_noise" if self.craft == "noise" else "")
+        kind = f"_{self.craft}" if self.craft in CROPPED else ""
+        guidance = self.guidance.replace(PLUS, "_") + kind
         if self.denoiser == "dunet":
             return f"{guidance}_x{self.output_scale:g}" if self.output_scale != 1 else guidance
         return self.denoiser if guidance == "pixel" else f"{self.denoiser}_{guidance}"

@@ -25,6 +25,7 @@ from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import GuidedDenoiser, parse_guidance
 from hgd_tf.strategy import make_strategy
 from hgd_tf.training import callbacks as run_callbacks
+from hgd_tf.training.adaptive import AdaptiveAttack, AdaptiveDenoiser
 from hgd_tf.training.clock import Clock
 from hgd_tf.training.config import TrainConfig
 from hgd_tf.training.muon import OPTIMIZERS
@@ -60,7 +61,7 @@ def train_denoiser(
     clock = Clock()
     source = _pair_source(config, experiment, clock)
     noise = Noise(config.sigma, config.experiment.seed) if config.craft == "noise" else None
-    validation_recipe = VALIDATION_RECIPES[config.recipe] if noise is None else NO_ATTACKS
+    validation_recipe = NO_ATTACKS if config.craft in CROPPED else VALIDATION_RECIPES[config.recipe]
     attacks = noise.names if noise else tuple(attack.name for attack in bind(validation_recipe, experiment.roles))
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
@@ -99,10 +100,10 @@ class _Pairs(NamedTuple):
 def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> Callable[[], _Pairs]:
     """What makes the training pairs; that there are enough is known before the work of making them begins."""
     recipe, seed = TRAINING_RECIPES[config.recipe], config.experiment.seed
-    splits, roles = experiment.splits, experiment.roles
-    if config.craft == "noise":
+    if config.craft == "noise" or (config.craft == "adaptive" and config.adaptive_share == 1):
         recipe = NO_ATTACKS
-    if config.craft == "online" or (config.craft == "noise" and isinstance(splits, PhotographSplits)):
+    splits, roles = experiment.splits, experiment.roles
+    if config.craft == "online" or (config.craft in CROPPED and isinstance(splits, PhotographSplits)):
         assert isinstance(splits, PhotographSplits)  # as photographs are read
         files = splits.train_files[: config.train_images]
         online = OnlinePairs(
@@ -179,10 +180,27 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
         _copy_weights(load_denoiser(config.init_from), denoiser, config.init_from)
     Defense(denoiser, target)  # raises where the two do not fit
     guide = target if config.precision == "float32" else target.in_bfloat16()
-    model = GuidedDenoiser(denoiser, target, guidance, attacks, guide, config.frozen_statistics)
+    arguments: dict[str, Any] = {"guide": guide, "frozen_statistics": config.frozen_statistics}
+    if config.craft == "adaptive":
+        model: GuidedDenoiser = AdaptiveDenoiser(denoiser, target, guidance, _adaptive(config), **arguments)
+    else:
+        model = GuidedDenoiser(denoiser, target, guidance, attacks, **arguments)
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     model.compile(OPTIMIZERS[config.optimizer](config.learning_rate, **averaging))
     return model
+
+
+def _adaptive(config: TrainConfig) -> AdaptiveAttack:
+    lowest, highest = config.adaptive_epsilon
+    return AdaptiveAttack(
+        share=config.adaptive_share,
+        clean_weight=config.clean_weight,
+        steps=config.adaptive_steps,
+        lowest=lowest,
+        highest=highest,
+        ramp=config.adaptive_ramp,
+        seed=config.experiment.seed,
+    )
 
 
 def _denoiser(config: TrainConfig, channels: int, **options: Any) -> keras.Model:

@@ -182,6 +182,24 @@ def test_a_resumed_run_logs_the_losses_and_rates_of_an_unbroken_one(unbroken, re
     assert len({row["loss"] for row in logs[0]}) == len(logs[0]) == EPOCHS
 
 
+@pytest.mark.slow
+def test_a_run_that_attacks_itself_resumes_too(config, folder, monkeypatch):
+    """On photographs of unknown classes, of which none but the steps attacks any."""
+    adaptive = dataclasses.replace(config, craft="adaptive", attack_sizes=(), ema=0.0, adaptive_ramp=3)
+    unbroken = train(adaptive, folder / "adaptive")
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(TrainingState, "on_epoch_end", Interrupting(0))
+        train(adaptive, folder / "resumed_adaptive")
+    assert len(rows(folder / "resumed_adaptive")) == 1
+    resumed = train(adaptive, folder / "resumed_adaptive")
+    expected, received = variables(unbroken), variables(resumed)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(received[key], value, err_msg=key)
+    for row in rows(resumed):
+        assert row["val_accuracy"] == pytest.approx((row["val_accuracy_adaptive"] + row["val_accuracy_clean"]) / 2)
+    assert load_defense(resumed).denoiser.count_params() > 0
+
+
 def test_the_rate_is_the_cosines_at_each_epochs_last_step(unbroken):
     steps = np.arange(1, EPOCHS + 1) * STEPS
     expected = RATE * (1 + np.cos(np.pi * (steps - WARMUP) / (EPOCHS * STEPS - WARMUP))) / 2
@@ -307,6 +325,17 @@ def test_weights_of_another_network_are_refused(config, other, tmp_path, changes
     [
         ({"guidance": "label"}, r"`guidance='label'` needs the true classes: `labels`"),
         ({"strategy": "mirrored"}, r"`craft='online'` trains on one device, received `strategy='mirrored'`"),
+        ({"craft": "adaptive"}, r"`craft='adaptive'` attacks at the target's side, received `attack_sizes=\(17, 23\)`"),
+        (
+            {"craft": "adaptive", "attack_sizes": ()},
+            r"`craft='adaptive'` keeps no averaged weights, received `ema=0.9`",
+        ),
+        (
+            {"craft": "adaptive", "attack_sizes": (), "ema": 0.0, "strategy": "mirrored"},
+            r"`craft='adaptive'` on photographs trains on one device, received `strategy='mirrored'`",
+        ),
+        ({"adaptive_epsilon": (8.0, 4.0)}, r"adaptive_epsilon: expected two numbers more than 0, the larger one last"),
+        ({"adaptive_share": 0.0}, r"adaptive_share: expected more than 0, at most 1, received 0.0"),
         ({"craft": "stored", "batch_size": 103}, r"`batch_size=103` is more than the 102 pairs there are"),
         ({"craft": "stored", "train_images": 3, "batch_size": 19}, r"`batch_size=19` is more than the 18 pairs"),
         ({"init_from": "absent"}, r"absent holds no defense"),
