@@ -19,7 +19,7 @@ from hgd_tf.guidance.guidances import GUIDANCES, OLD_NAMES, PLUS, parse_guidance
 from hgd_tf.strategy import STRATEGIES
 from hgd_tf.training.muon import OPTIMIZERS
 
-CROPPED = ("adaptive", "noise")  # of what is trained on nothing stored: of photographs, on crops
+ANEW = ("adaptive", "noise")  # of `craft`: what makes in each step what it trains on; of photographs, of crops
 FOLDING = "block_size"  # of denoisers that folded pixels into channels; 1: of no folding
 RADII = Rule("two numbers more than 0, the larger one last", lambda bounds: 0 < bounds[0] <= bounds[1])
 BESIDE = ("threads", "versions", FOLDING)  # in a `config.json`
@@ -139,7 +139,7 @@ class TrainConfig:
                     online and self.strategy == "mirrored"
                 ),
                 f"`crops='{self.crops}'` goes with `craft='online'`, received `craft='{self.craft}'`": (
-                    self.crops != "plain" and not (online or (photographs and self.craft in CROPPED))
+                    self.crops != "plain" and not (online or (photographs and self.craft in ANEW))
                 ),
                 "`craft='noise'` is noise alone: expected no `attack_sizes` or `transports`": (
                     self.craft == "noise" and bool(self.attack_sizes or self.transports)
@@ -158,7 +158,7 @@ class TrainConfig:
     @property
     def defense_name(self) -> str:
         """The defence's name in a table: its guidance, `_` for `+`; `dae` for the paper's (pixel guided) DAE."""
-        kind = f"_{self.craft}" if self.craft in CROPPED else ""
+        kind = f"_{self.craft}" if self.craft in ANEW else ""
         guidance = self.guidance.replace(PLUS, "_") + kind
         if self.denoiser == "dunet":
             return f"{guidance}_x{self.output_scale:g}" if self.output_scale != 1 else guidance

@@ -27,7 +27,7 @@ from hgd_tf.strategy import make_strategy
 from hgd_tf.training import callbacks as run_callbacks
 from hgd_tf.training.adaptive import AdaptiveAttack, AdaptiveDenoiser
 from hgd_tf.training.clock import Clock
-from hgd_tf.training.config import TrainConfig
+from hgd_tf.training.config import ANEW, TrainConfig
 from hgd_tf.training.muon import OPTIMIZERS
 from hgd_tf.training.noise import Noise
 from hgd_tf.training.online import OnlinePairs
@@ -61,7 +61,7 @@ def train_denoiser(
     clock = Clock()
     source = _pair_source(config, experiment, clock)
     noise = Noise(config.sigma, config.experiment.seed) if config.craft == "noise" else None
-    validation_recipe = NO_ATTACKS if config.craft in CROPPED else VALIDATION_RECIPES[config.recipe]
+    validation_recipe = NO_ATTACKS if config.craft in ANEW else VALIDATION_RECIPES[config.recipe]
     attacks = noise.names if noise else tuple(attack.name for attack in bind(validation_recipe, experiment.roles))
     with make_strategy(config.strategy, config.batch_size).scope():
         model = make_model(config, experiment, attacks)
@@ -103,7 +103,7 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
     if config.craft == "noise" or (config.craft == "adaptive" and config.adaptive_share == 1):
         recipe = NO_ATTACKS
     splits, roles = experiment.splits, experiment.roles
-    if config.craft == "online" or (config.craft in CROPPED and isinstance(splits, PhotographSplits)):
+    if config.craft == "online" or (config.craft in ANEW and isinstance(splits, PhotographSplits)):
         assert isinstance(splits, PhotographSplits)  # as photographs are read
         files = splits.train_files[: config.train_images]
         online = OnlinePairs(
