@@ -15,6 +15,7 @@ PAGES = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md"
 KEYS = ("adaptive_eps4", "adaptive_eps16", "clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16")
 COMPARISONS = ROOT / "docs" / "comparisons"
 PUBLISHED = sorted(path for place in (COMPARISONS, SHIPPED) for path in place.glob("*/results.json"))
+KNOWN = sorted(path for place in (COMPARISONS, SHIPPED) for path in place.glob("*/threat_models.json"))
 CARDS = {  # results, the row of no defence, the defence's own
     "efficientnet_lite0_lgd": (SHIPPED / "efficientnet_lite0_lgd", "none", "logits_distillation"),
     "efficientnet_lite0_fgd": (COMPARISONS / "competition", "Lite0", "FGD0->Lite0"),
@@ -46,6 +47,15 @@ def test_every_row_is_on_a_page(path):
     for name, accuracy in read(path).items():
         for setting in settings(accuracy):
             assert cells(accuracy, setting) in page, f"row {name!r}{setting}: {cells(accuracy, setting)}"
+
+
+@pytest.mark.parametrize("path", KNOWN, ids=lambda path: path.parent.name)
+def test_every_row_under_threat_models_is_on_a_page(path):
+    card = path.with_name("README.md")
+    page = card.read_text(encoding="utf-8") if card.exists() else PAGES
+    for name, row in json.loads(path.read_text(encoding="utf-8"))["rows"].items():
+        shown = [f"{100 * held['accuracy']:.1f}{'*' if held['in_doubt'] else ''}" for held in row.values()]
+        assert f"| {' | '.join(shown)} |" in page, f"row {name!r}: {shown}"
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/results.json")), ids=lambda path: path.parent.name)
