@@ -15,12 +15,10 @@ from small_set import FEW_CONVOLUTIONS
 
 from hgd_tf.crafting import AttackedSet
 from hgd_tf.data import load_fashion_mnist
-from hgd_tf.defenses import Defense, load_defense
+from hgd_tf.defenses import load_defense
 from hgd_tf.denoisers import dunet
 from hgd_tf.errors import HgdError
-from hgd_tf.evaluation.smoothing import Smoothed
 from hgd_tf.experiment import ExperimentConfig
-from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import GuidedDenoiser
 from hgd_tf.targets import load_target
 from hgd_tf.training import TrainConfig, train_denoiser
@@ -106,22 +104,3 @@ def test_a_run_on_noise_attacks_nothing(images, tmp_path):
 def test_noise_is_of_no_other_size_and_not_transported(field):
     with pytest.raises(HgdError, match="is noise alone: expected no `attack_sizes` or `transports`"):
         dataclasses.replace(CONFIG, **field)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("guidance", ["pixel", "logits"])
-def test_a_short_training_raises_smoothed_accuracy(guidance):
-    keras.utils.set_random_seed(0)
-    splits, target = load_fashion_mnist(), load_target("mini_vgg")
-    clean = splits.train.head(1000)
-    unattacked = AttackedSet(clean, ("no_op",), clean.images[None], np.zeros((1, 1000), np.int64))
-    model = GuidedDenoiser(dunet(1 / 16, 1, **FEW_CONVOLUTIONS), target, guidance)
-    model.compile(keras.optimizers.Adam(3e-3))
-    data = NOISE.batches(lambda first: training_batches(unattacked, 50, 0, first))(0)
-    model.fit(data, steps_per_epoch=100, verbose=0)
-    images, labels = splits.test.head(60)
-    right = [
-        np.mean(Smoothed(Defense(denoiser, target), 0.25, n=100).predict(images) == labels)
-        for denoiser in (None, model.denoiser)
-    ]
-    assert right[1] > right[0] + 0.2
