@@ -11,11 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_set import small_target
+from small_set import FEW_CONVOLUTIONS, small_target
 
+from hgd_tf.attacks import GradientAttack
+from hgd_tf.data import load_fashion_mnist
 from hgd_tf.data.labeled_files import UNKNOWN
+from hgd_tf.defenses import Defense
+from hgd_tf.denoisers import dunet
 from hgd_tf.foundation.stack import keras
-from hgd_tf.guidance import Batch
+from hgd_tf.guidance import Batch, GuidedDenoiser
+from hgd_tf.targets import load_target
 from hgd_tf.training.adaptive import AdaptiveAttack, AdaptiveDenoiser
 
 TARGET = small_target("target", 1)
@@ -178,3 +183,22 @@ def test_every_guidance_is_trained_so(guidance):
     history = model.fit(STORED, (IMAGES, np.where(known, LABELS, UNKNOWN)), batch_size=20, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     assert any(np.any(old != new) for old, new in zip(before, model.denoiser.get_weights()))
+
+
+@pytest.mark.slow
+def test_what_was_attacked_in_training_holds_better_when_attacked_end_to_end():
+    """After 60 steps of 20 images, right of 100 images under 10 steps at epsilon 8: 35; without attacks 23."""
+    target, data = load_target("mini_vgg"), load_fashion_mnist()
+    (images, labels), validation = data.train.head(1200), data.validation.head(100)
+    images = images.astype(np.float32)
+    adaptive = AdaptiveAttack(lowest=8.0, highest=8.0)
+    held = []
+    for attacks in ((), (adaptive,)):
+        keras.utils.set_random_seed(0)
+        denoiser = dunet(width=1 / 8, channels=1, zero_head=True, **FEW_CONVOLUTIONS)
+        model = (AdaptiveDenoiser if attacks else GuidedDenoiser)(denoiser, target, "label", *attacks)
+        model.compile(keras.optimizers.Adam(5e-3))
+        model.fit(images, (images, labels), batch_size=20, shuffle=False, verbose=0)
+        attack = GradientAttack(Defense(denoiser, target), steps=10)
+        held.append(1 - np.mean(attack(validation.images.astype(np.float32), validation.labels, 8.0).fooled))
+    assert held[1] > held[0] + 0.06
