@@ -13,6 +13,7 @@ from hgd_tf.data.labeled_files import UNKNOWN
 from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import Batch, Guidance, GuidedDenoiser
 from hgd_tf.targets import Target
+from hgd_tf.training.config import TrainConfig
 
 
 class AdaptiveAttack(NamedTuple):
@@ -35,6 +36,19 @@ class AdaptiveAttack(NamedTuple):
     highest: float = 16.0
     ramp: int = 0
     seed: int = 0
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> AdaptiveAttack:
+        lowest, highest = config.adaptive_epsilon
+        return cls(
+            share=config.adaptive_share,
+            clean_weight=config.clean_weight,
+            steps=config.adaptive_steps,
+            lowest=lowest,
+            highest=highest,
+            ramp=config.adaptive_ramp,
+            seed=config.experiment.seed,
+        )
 
     @property
     def step(self) -> float:

@@ -182,25 +182,12 @@ def make_model(config: TrainConfig, experiment: Experiment, attacks: tuple[str, 
     guide = target if config.precision == "float32" else target.in_bfloat16()
     arguments: dict[str, Any] = {"guide": guide, "frozen_statistics": config.frozen_statistics}
     if config.craft == "adaptive":
-        model: GuidedDenoiser = AdaptiveDenoiser(denoiser, target, guidance, _adaptive(config), **arguments)
+        model: GuidedDenoiser = AdaptiveDenoiser(denoiser, target, guidance, AdaptiveAttack.of(config), **arguments)
     else:
         model = GuidedDenoiser(denoiser, target, guidance, attacks, **arguments)
     averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     model.compile(OPTIMIZERS[config.optimizer](config.learning_rate, **averaging))
     return model
-
-
-def _adaptive(config: TrainConfig) -> AdaptiveAttack:
-    lowest, highest = config.adaptive_epsilon
-    return AdaptiveAttack(
-        share=config.adaptive_share,
-        clean_weight=config.clean_weight,
-        steps=config.adaptive_steps,
-        lowest=lowest,
-        highest=highest,
-        ramp=config.adaptive_ramp,
-        seed=config.experiment.seed,
-    )
 
 
 def _denoiser(config: TrainConfig, channels: int, **options: Any) -> keras.Model:
