@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hgd_tf.defenses.saving import SHIPPED, shipped_defenses
+from hgd_tf.training.run_directory import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
@@ -21,6 +22,7 @@ CARDS = {  # results, the row of no defence, the defence's own
     "efficientnet_lite0_fgd": (COMPARISONS / "competition", "Lite0", "FGD0->Lite0"),
     "efficientnet_lite1_lgd": (COMPARISONS / "members_lite1", "none", "LGD1->Lite1"),
     "efficientnet_lite1_fgd": (COMPARISONS / "members_lite1", "none", "FGD1->Lite1"),
+    "mini_inception_adaptive": (SHIPPED / "mini_inception_adaptive", "none", "label_adaptive"),
     "mini_inception_lgd": (SHIPPED / "mini_inception_lgd", "none", "logits"),
 }
 
@@ -60,9 +62,9 @@ def test_every_row_under_threat_models_is_on_a_page(path):
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/results.json")), ids=lambda path: path.parent.name)
 def test_a_shipped_defences_own_results_hold_the_baselines(path):
-    config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
-    adversarially_trained = {"ens_target"} if config["experiment"]["ens_target"] else set()
-    assert read(path).keys() == {"none", "median", "gaussian", config["guidance"]} | adversarially_trained
+    config = read_config(path.parent)
+    adversarially_trained = {"ens_target"} if config.experiment.ens_target else set()
+    assert read(path).keys() == {"none", "median", "gaussian", config.defense_name} | adversarially_trained
 
 
 @pytest.mark.parametrize("name", shipped_defenses())

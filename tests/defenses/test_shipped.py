@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from small_set import FEW_CONVOLUTIONS
 
-from hgd_tf.attacks import METHODS, SignGradientAttack
+from hgd_tf.attacks import METHODS, GradientAttack, SignGradientAttack
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.data.labeled_files import labeled_files
 from hgd_tf.data.sources import FileSource
@@ -57,9 +57,9 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype(np.uint8)
 
 
-def test_there_are_those_of_the_ensemble_and_one_of_the_embedded_images():
+def test_there_are_those_of_the_ensemble_and_two_of_the_embedded_images():
     names = [f"efficientnet_lite{size}_{kind}" for size in "01" for kind in ("fgd", "lgd")]
-    assert list(shipped_defenses()) == [*names, "mini_inception_lgd"]
+    assert list(shipped_defenses()) == [*names, "mini_inception_adaptive", "mini_inception_lgd"]
 
 
 @every_defense
@@ -125,8 +125,22 @@ def test_a_shipped_defense_wins_back_what_fgsm_takes(name):
     assert_wins_back(defense, source.read(range(IMAGES)).images, source.labels[:IMAGES], 4)
 
 
-def test_that_of_the_embedded_images_does_so_too():
-    assert_wins_back(load_defense("mini_inception_lgd"), *load_fashion_mnist().test.head(IMAGES), 16)
+@pytest.mark.parametrize("name", ["mini_inception_adaptive", "mini_inception_lgd"])
+def test_those_of_the_embedded_images_do_so_too(name):
+    assert_wins_back(load_defense(name), *load_fashion_mnist().test.head(IMAGES), 16)
+
+
+@pytest.mark.slow
+def test_what_was_trained_under_attacks_on_itself_holds_when_it_is_known():
+    """Of 60 images, right under two losses, 40 steps each, at epsilon 8."""
+    images, labels = load_fashion_mnist().test.head(60)
+    left = {}
+    for name in ("mini_inception_adaptive", "mini_inception_lgd"):
+        defense, held = load_defense(name), np.ones(len(labels), bool)
+        for loss in ("cross_entropy", "margin"):
+            held &= ~GradientAttack(defense, loss=loss, steps=40, early_stop=True)(images, labels, 8.0).fooled
+        left[name] = held.mean()
+    assert left["mini_inception_adaptive"] > 0.6 and left["mini_inception_lgd"] < 0.45
 
 
 def assert_wins_back(defense: Defense, clean: np.ndarray, labels: np.ndarray, epsilon: int) -> None:

@@ -75,7 +75,7 @@ TRAPS = {
 
 @pytest.mark.slow
 def test_an_honest_defence_passes_every_check():
-    checks = sanity_checks(load_defense("mini_inception_lgd"), IMAGES, 16.0, _holdout)
+    checks = sanity_checks(load_defense("mini_inception_adaptive"), IMAGES, 16.0, _holdout)
     assert len(checks) == 9
     assert [str(check) for check in checks if not check.passed] == []
 
