@@ -140,8 +140,12 @@ class GuidedDenoiser(keras.Model):
     def _answers(self, images: tf.Tensor) -> tf.Tensor:
         return tf.argmax(self.target(images)["logits"], axis=-1)
 
+    def as_given(self, data: tuple) -> Batch:
+        """What a step is given, as a `Batch`."""
+        return _as_batch(data)
+
     def prepared(self, data: tuple) -> Batch:
-        """What a step is given, as a `Batch` of images of the target's size."""
+        """The same, of images of the target's size."""
         return self._resized(_as_batch(data))
 
     def _resized(self, batch: Batch) -> Batch:

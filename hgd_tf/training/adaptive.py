@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple, Union
 
 import tensorflow as tf
@@ -12,7 +13,7 @@ from hgd_tf.attacks.losses import cross_entropy
 from hgd_tf.data.labeled_files import UNKNOWN
 from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import Batch, Guidance, GuidedDenoiser
-from hgd_tf.targets import Target
+from hgd_tf.targets import Target, resize_to
 from hgd_tf.training.config import TrainConfig
 
 
@@ -26,7 +27,8 @@ class AdaptiveAttack(NamedTuple):
         2020, arXiv 2001.03994).
       lowest, highest: bounds of the radius, in pixel units, uniform and of each image its own.
       ramp: training steps in which the highest radius rises from the lowest one.
-      seed: of starts and radii, which depend on it and on the number of the training step alone.
+      sides: of the attacked images in pixels, one drawn a step; none: the target's. The denoiser sees them resized.
+      seed: of starts, radii and sides, which depend on it and on the number of the training step alone.
     """
 
     share: float = 1.0
@@ -35,6 +37,7 @@ class AdaptiveAttack(NamedTuple):
     lowest: float = 1.0
     highest: float = 16.0
     ramp: int = 0
+    sides: tuple[int, ...] = ()
     seed: int = 0
 
     @classmethod
@@ -47,6 +50,7 @@ class AdaptiveAttack(NamedTuple):
             lowest=lowest,
             highest=highest,
             ramp=config.adaptive_ramp,
+            sides=config.attack_sizes,
             seed=config.experiment.seed,
         )
 
@@ -84,12 +88,12 @@ class AdaptiveDenoiser(GuidedDenoiser):
 
     def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """One optimizer step on such a batch, a share of it attacked anew, and on its clean images."""
-        batch = self.prepared(data)
+        given, batch = self.as_given(data), self.prepared(data)
         count = tf.cast(tf.shape(batch.clean)[0], tf.float32)
         attacked = tf.maximum(tf.cast(tf.round(self.adaptive.share * count), tf.int32), 1)
         step = tf.cast(self.optimizer.iterations, tf.int64)
         number = step * tf.distribute.get_strategy().num_replicas_in_sync + _replica()
-        fresh = self.attack(batch.clean[:attacked], self._labels(batch)[:attacked], number, self.highest_radius())
+        fresh = self._attack_at_a_side(given.clean[:attacked], self._labels(batch)[:attacked], number)
         return super().train_step(_beside_clean(tf.concat([fresh, batch.attacked[attacked:]], axis=0), batch))
 
     def _tested(self, batch: Batch, count: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -104,6 +108,18 @@ class AdaptiveDenoiser(GuidedDenoiser):
         )
         return attacked + self.adaptive.clean_weight * clean
 
+    def _attack_at_a_side(self, images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        """The images, of any size, attacked at the step's side; of the target's size then."""
+        size = self.target.image_size
+
+        def attacked(side: int) -> tf.Tensor:
+            at_side = images if images.shape[1:3] == (side, side) else tf.round(resize_to(images, side))
+            return resize_to(self.attack(tf.cast(at_side, tf.float32), labels, number, self.highest_radius()), size)
+
+        sides = self.adaptive.sides or (size,)
+        drawn = tf.random.stateless_uniform((), [~self.adaptive.seed, number], 0, len(sides), tf.int32)
+        return tf.switch_case(drawn, [functools.partial(attacked, side) for side in sides])
+
     def highest_radius(self) -> tf.Tensor:
         """Of the coming step, in pixel units, float32."""
         lowest, highest, ramp = self.adaptive.lowest, self.adaptive.highest, max(self.adaptive.ramp, 1)
@@ -113,7 +129,7 @@ class AdaptiveDenoiser(GuidedDenoiser):
     def attack(
         self, images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor, highest: Union[tf.Tensor, float]
     ) -> tf.Tensor:
-        """Images (N, H, W, C) of the target's size, attacked end to end within a ball of a drawn radius each.
+        """Images (N, H, W, C), attacked end to end, through the resize, within a ball of a drawn radius each.
 
         Args:
           labels: int64 (N,), which the defence is to miss.
@@ -137,7 +153,8 @@ class AdaptiveDenoiser(GuidedDenoiser):
     def _gradient(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(images)
-            logits = self.guide(self.denoiser(images, training=False))["logits"]
+            seen = resize_to(images, self.target.image_size)
+            logits = self.guide(self.denoiser(seen, training=False))["logits"]
             loss = cross_entropy(tf.cast(logits, tf.float32), labels)
         return tf.ensure_shape(tape.gradient(loss, images), images.shape)
 

@@ -76,8 +76,8 @@ class TrainConfig:
     sigma: float = setting(0.25, "Of the noise of `craft=noise`, in [0, 1] units.", POSITIVE)
     attack_sizes: tuple[int, ...] = setting(
         (),
-        "Sides in pixels at which images are attacked, one drawn for each round of crops crafted online, or for each "
-        "stored image; default: the target's own.",
+        "Sides in pixels at which images are attacked, one drawn for each round of crops crafted online, each stored "
+        "image, or each step of `craft=adaptive`; default: the target's own.",
         SIDES,
     )
     transports: tuple[str, ...] = setting(
@@ -146,9 +146,6 @@ class TrainConfig:
                 ),
                 "`craft='adaptive'` on photographs trains on one device, received `strategy='mirrored'`": (
                     adaptive and photographs and self.strategy == "mirrored"
-                ),
-                f"`craft='adaptive'` attacks at the target's side, received `attack_sizes={self.attack_sizes}`": (
-                    adaptive and bool(self.attack_sizes)
                 ),
                 # Their batch statistics would be those of images that no step attacks.
                 f"`craft='adaptive'` keeps no averaged weights, received `ema={self.ema:g}`": adaptive and self.ema > 0,

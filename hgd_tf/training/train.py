@@ -106,14 +106,17 @@ def _pair_source(config: TrainConfig, experiment: Experiment, clock: Clock) -> C
     if config.craft == "online" or (config.craft in ANEW and isinstance(splits, PhotographSplits)):
         assert isinstance(splits, PhotographSplits)  # as photographs are read
         files = splits.train_files[: config.train_images]
+        shape, sides = splits.shape, config.attack_sizes
+        if config.craft == "adaptive" and sides:  # each step makes its side of the largest
+            shape, sides = shape._replace(image_size=max(sides)), ()
         online = OnlinePairs(
             files,
-            splits.shape,
+            shape,
             recipe,
             _quick_roles(roles, recipe, config),
             batch_size=config.batch_size,
             variety=VARIETIES[config.crops],
-            sides=config.attack_sizes,
+            sides=sides,
             transport=drawn_transport(config),
             reuse=config.reuse,
             seed=seed,

@@ -20,7 +20,7 @@ from hgd_tf.defenses import Defense
 from hgd_tf.denoisers import dunet
 from hgd_tf.foundation.stack import keras
 from hgd_tf.guidance import Batch, GuidedDenoiser
-from hgd_tf.targets import load_target
+from hgd_tf.targets import load_target, resize_to
 from hgd_tf.training.adaptive import AdaptiveAttack, AdaptiveDenoiser
 
 TARGET = small_target("target", 1)
@@ -202,3 +202,17 @@ def test_what_was_attacked_in_training_holds_better_when_attacked_end_to_end():
         attack = GradientAttack(Defense(denoiser, target), steps=10)
         held.append(1 - np.mean(attack(validation.images.astype(np.float32), validation.labels, 8.0).fooled))
     assert held[1] > held[0] + 0.15
+
+
+def test_attacks_are_made_at_a_drawn_side_through_the_resize():
+    sides = (3, 12)
+    model = _model(HOW._replace(lowest=15.9, highest=16.0, sides=sides))
+    larger = tf.constant(np.kron(IMAGES, np.ones((1, 2, 2, 1), np.float32)))
+    numbers = tf.constant(range(8), tf.int64)
+    seen = [model._attack_at_a_side(larger, tf.constant(LABELS), number).numpy() for number in numbers]
+    clean = [resize_to(tf.round(resize_to(larger, side)), 6).numpy() for side in sides]
+    drawn = [int(np.argmin([np.abs(attacked - one).mean() for one in clean])) for attacked in seen]
+    assert set(drawn) == {0, 1}
+    for attacked, place in zip(seen, drawn):
+        moved = np.abs(attacked - clean[place])
+        assert attacked.shape == IMAGES.shape and moved.mean() > 2.0 and moved.max() <= 16.0 + 1e-3
