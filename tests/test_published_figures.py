@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 # In the tables' order: what an attack that knows of the denoiser leaves comes first.
 KEYS = ("adaptive_eps4", "adaptive_eps16", "clean", "white_eps4", "white_eps16", "black_eps4", "black_eps16")
-COMPARISONS = ROOT / "docs" / "comparisons"
+COMPARISONS = ROOT / "experiments"
 PUBLISHED = sorted(path for place in (COMPARISONS, SHIPPED) for path in place.glob("*/results.json"))
 KNOWN = sorted(path for place in (COMPARISONS, SHIPPED) for path in place.glob("*/threat_models.json"))
 CARDS = {  # results, the row of no defence, the defence's own

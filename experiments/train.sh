@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Trains what docs/comparisons compares, into runs/comparison: every denoiser for as many steps, on the same photographs,
+# Trains what experiments compares, into runs/comparison: every denoiser for as many steps, on the same photographs,
 # from first steps of its own kind. Stopped and started again, it goes on where it was.
-#   docs/comparisons/train.sh PHOTOGRAPHS LABELS.csv [GROUP...]
+#   experiments/train.sh PHOTOGRAPHS LABELS.csv [GROUP...]
 # Groups: guidances efficiency transfer classes. Without one: all of them.
 set -euo pipefail
 
 if [[ $# -lt 2 ]]; then
-    echo "expected: docs/comparisons/train.sh PHOTOGRAPHS LABELS.csv [GROUP...]; received $# arguments" >&2
+    echo "expected: experiments/train.sh PHOTOGRAPHS LABELS.csv [GROUP...]; received $# arguments" >&2
     exit 2
 fi
 photographs=$(realpath -e "$1")
 labels=$(realpath -e "$2")
 shift 2
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 
 train() { # NAME FLAG...: one run
     local name=$1

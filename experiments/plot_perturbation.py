@@ -1,6 +1,6 @@
 """Draws Figure 5 of the paper for a defence: how much of a perturbation is left at each layer of the target.
 
-    python docs/plot_perturbation.py efficientnet_lite0_lgd DIR docs/perturbation.png
+    python experiments/plot_perturbation.py efficientnet_lite0_lgd DIR docs/perturbation.png
 
 The first 30 images of DIR (the paper's number), attacked by IFGSM₄ with epsilon 16 on the target and Lite1 together;
 with Gaussian noise of the same L2 norm; and denoised. Beside the picture go the levels as JSON.

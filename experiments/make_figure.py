@@ -1,6 +1,6 @@
 """Draws the README's picture from a training run.
 
-    python docs/make_figure.py runs/lgd docs/denoised.png
+    python experiments/make_figure.py runs/lgd docs/denoised.png
 
 A column for each of the first test images, not chosen: clean, attacked by FGSM with epsilon 16 (oblivious), denoised,
 and what the denoiser took away around mid-grey; under each what the classifier calls it, in red where that is wrong.

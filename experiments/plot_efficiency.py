@@ -1,6 +1,6 @@
 """Draws what a denoiser gives for its cost: accuracy against GFLOP an image, from tables that `evaluate` wrote.
 
-    python docs/plot_efficiency.py docs/efficiency.png docs/comparisons/efficiency docs/comparisons/efficiency_160
+    python experiments/plot_efficiency.py docs/efficiency.png experiments/efficiency experiments/efficiency_160
 
 Accuracy is the mean over Clean and the four stored sets, relative to the undefended clean accuracy of the same table,
 so that tables of several image sizes share one picture. The smallest denoiser within two points of the best is named,

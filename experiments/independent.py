@@ -1,6 +1,6 @@
 """Attacks of another program, as files: PyTorch attacks at the images' own side, Pillow writes, the command classifies.
 
-    python docs/comparisons/independent.py IMAGES LABELS.csv FOLDER DEFENSE... [--count=100]
+    python experiments/independent.py IMAGES LABELS.csv FOLDER DEFENSE... [--count=100]
 
 IMAGES, of one side, are files that LABELS.csv classifies; `--count` of them are drawn at random. FOLDER/images gets
 each of them attacked, as PNG and as JPEG of quality 75; `python -m hgd_tf.defend` classifies that folder by every
