@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, Union
 
@@ -82,7 +81,7 @@ class LineUp(NamedTuple):
         return self._replace(flows=tuple(_parse(prefix, flow, self.denoisers, self.targets) for flow in flows))
 
     def load(self) -> Ensemble:
-        """Loads what the flows use, all at a time.
+        """Loads what the flows use.
 
         Raises:
           RunError: files are missing or damaged; the message names every one.
@@ -105,7 +104,7 @@ class LineUp(NamedTuple):
 
 
 def load_parts(line_ups: Sequence[LineUp]) -> dict[str, Any]:
-    """Loads what the flows of line-ups of the same parts use, by name; each part once, and all at a time.
+    """Loads what the flows of line-ups of the same parts use, by name; each part once.
 
     Raises:
       RunError: files are missing or damaged; the message names every one.
@@ -251,8 +250,8 @@ def _load_all(path: Path, loaders: dict[str, Loader]) -> dict[str, Any]:
         except (HgdError, ValueError) as error:
             return error
 
-    with ThreadPoolExecutor() as pool:
-        parts = dict(zip(loaders, pool.map(attempt, loaders.values())))
+    # One after another: Keras builds models in one thread alone, or rarely fails.
+    parts = {name: attempt(load) for name, load in loaders.items()}
     failures = [f"{name}: {error}" for name, error in parts.items() if isinstance(error, Exception)]
     if failures:
         raise RunError(f"{path}: {len(failures)} of {len(parts)} parts cannot be loaded: {'; '.join(failures)}")
