@@ -72,9 +72,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if action in ("truncate", "stall"):
             body = body[: len(body) // 2]
+        server.sent.append(len(body))  # before the last byte, after which the client may look here
         self.wfile.write(body)
         self.wfile.flush()
-        server.sent.append(len(body))
         if action == "stall":
             server.release.wait(10)
 
