@@ -187,7 +187,7 @@ def test_every_guidance_is_trained_so(guidance):
 
 @pytest.mark.slow
 def test_what_was_attacked_in_training_holds_better_when_attacked_end_to_end():
-    """After 180 steps of 20 images, right of 100 images under 10 steps at epsilon 8: 43; without attacks 15."""
+    """After 360 steps of 20 images, right of 100 images under 10 steps at epsilon 8: 49; without attacks 24."""
     target, data = load_target("mini_vgg"), load_fashion_mnist()
     (images, labels), validation = data.train.head(1200), data.validation.head(100)
     images = images.astype(np.float32)
@@ -197,11 +197,11 @@ def test_what_was_attacked_in_training_holds_better_when_attacked_end_to_end():
         keras.utils.set_random_seed(0)
         denoiser = dunet(width=1 / 8, channels=1, zero_head=True, **FEW_CONVOLUTIONS)
         model = (AdaptiveDenoiser if attacks else GuidedDenoiser)(denoiser, target, "label", *attacks)
-        model.compile(keras.optimizers.Adam(5e-3))
-        model.fit(images, (images, labels), batch_size=20, epochs=3, shuffle=False, verbose=0)
+        model.compile(keras.optimizers.Adam(3e-3))
+        model.fit(images, (images, labels), batch_size=20, epochs=6, shuffle=False, verbose=0)
         attack = GradientAttack(Defense(denoiser, target), steps=10)
         held.append(1 - np.mean(attack(validation.images.astype(np.float32), validation.labels, 8.0).fooled))
-    assert held[1] > held[0] + 0.15
+    assert held[1] > held[0] + 0.1
 
 
 def test_attacks_are_made_at_a_drawn_side_through_the_resize():
