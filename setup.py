@@ -97,6 +97,8 @@ setup(
             f"tensorflow-addons>=0.23,<0.24; {FIRST_STACK}",
             "tf-slim==1.1.0",
         ],
+        # The pages as a site.
+        "docs": ["sphinx>=7.2", "myst-parser>=2", "furo>=2024.1.29"],
         "test": ["pytest>=7.4", "pytest-xdist>=3.3"],
         "dev": ["mypy>=1.8,<2", "pre-commit>=3.5", "ruff>=0.6,<1"],
     },

@@ -9,6 +9,7 @@ docstrings, comes with Sphinx.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import runpy
@@ -16,10 +17,12 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
+from typing import Any, Optional
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.util import inspect
 from sphinx.util.docutils import SphinxDirective
 
 DOCS = Path(__file__).resolve().parent
@@ -27,6 +30,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 from hgd_tf import __version__  # noqa: E402  of this tree, whether or not it is installed
+from hgd_tf.foundation.description import settings  # noqa: E402
 from hgd_tf.foundation.quiet import mute_tensorflow  # noqa: E402
 
 project = "hgd-tf"
@@ -37,15 +41,20 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 default_role = "literal"  # docstrings are read as Markdown has it, `name`
 highlight_language = "bash"  # of blocks that are indented alone: commands, most of them
-smartquotes = False  # it makes a dash of a flag's two
+smartquotes_action = "D"  # dashes; the pages' quotes stay as they are
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "special-members": "__call__"}
+autodoc_inherit_docstrings = False  # Keras' own are about Keras
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
+napoleon_attr_annotations = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"hgd-tf {release}"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
@@ -132,7 +141,32 @@ def _printed_in_a_fork(module: str, argument: str) -> str:
     return text
 
 
+def name_init_s_arguments(app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str, returns: str):
+    """Keras' models have a `__new__` of any arguments, which is not what a reader asks for."""
+    if what != "class" or signature != "(*args, **kwargs)":
+        return None
+    found = inspect.signature(thing.__init__, bound_method=True)
+    return inspect.stringify_signature(found, show_return_annotation=False, unqualified_typehints=True), returns
+
+
+def describe_settings(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Fields that JSON files name say themselves what they mean (`hgd_tf/foundation/description.py`)."""
+    if dataclasses.is_dataclass(thing) and any(field.metadata for field in dataclasses.fields(thing)):
+        lines += ["", "Args:"]
+        for setting in settings(thing).values():
+            rule = f" Expected: {setting.rule.words}." if setting.rule.words else ""
+            lines.append(f"  {setting.name}: {setting.meaning}{rule}")
+
+
+def skip_numbered_fields(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> Optional[bool]:
+    """A named tuple's docstring says what its fields are; their own is "Alias for field number 0"."""
+    return True if (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> None:
     app.add_directive("command-help", CommandHelp)
     app.connect("builder-inited", copy_pages_beside_code)
     app.connect("source-read", lead_out_of_the_folder)
+    app.connect("autodoc-process-signature", name_init_s_arguments)
+    app.connect("autodoc-process-docstring", describe_settings, priority=400)  # before napoleon reads it
+    app.connect("autodoc-skip-member", skip_numbered_fields)

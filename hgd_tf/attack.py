@@ -1,6 +1,6 @@
 """Attacks a folder of PNG files, as the directories in attacks/ do it.
 
-    python -m hgd_tf.attack --method=ifgsm10 --models=efficientnet_lite0,efficientnet_lite1 \
+    python -m hgd_tf.attack --method=ifgsm10 --models=efficientnet_lite0,efficientnet_lite1 \\
         --images=images --output_dir=attacked --max_epsilon=16
 
 Every image of --images (samples: the package's photographs), of any size, is attacked and written under its name to

@@ -45,8 +45,6 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
         arguments = argv[1:]
         if _CHECKPOINT_DIR.value:
             set_checkpoint_directory(_CHECKPOINT_DIR.value)
-        if arguments and not allow_arguments:
-            return _fail(f"unexpected argument {arguments[0]!r}: this command takes flags only (see --helpshort)")
         try:
             if _CUSTOM_OBJECTS.value or not _SAFE_MODE.value:
                 from hgd_tf.targets.reading import ask_by_default  # needs TensorFlow, which start-up without may do
@@ -63,12 +61,15 @@ def run(main: Callable[[Sequence[str]], None], allow_arguments: bool = False) ->
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     absl_logging.set_verbosity(absl_logging.ERROR)  # TensorFlow 2.18 and later report there too
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    app.run(guarded, flags_parser=_parse_flags)
+    app.run(guarded, flags_parser=functools.partial(_parse_flags, allow_arguments))
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def _parse_flags(allow_arguments: bool, argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS([argv[0], *_with_new_names(expanded(argv[1:]))])
+        parsed = flags.FLAGS([argv[0], *_with_new_names(expanded(argv[1:]))])
+        if parsed[1:] and not allow_arguments:
+            raise HgdError(f"unexpected argument {parsed[1]!r}: this command takes flags only (see --helpshort)")
+        return parsed
     except (flags.Error, HgdError, OSError) as error:
         sys.exit(_fail(str(error)))
 

@@ -25,7 +25,8 @@ class Classifier(tf.Module, abc.ABC):
     Outside graphs, a `PixelRangeWarning` tells of images whose pixels are not in [0, 255].
 
     Attributes:
-      channels, classes: of its targets, how many.
+      channels: of its targets, how many.
+      classes: of its targets, how many.
       sizes: of its targets, in pixels, increasing.
     """
 

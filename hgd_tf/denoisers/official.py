@@ -26,7 +26,7 @@ def load_official_denoiser(path: Union[str, Path], preprocessing: str = "incepti
         members) or "torch" (ImageNet's mean and standard deviation; their ResNet-152 and ResNeXt-101 members).
 
     Returns:
-      `dunet` at full width with those weights: pixels in [0, 255] in and out, as everywhere.
+      `dunet` at full width with those weights; pixels in [0, 255] in and out, as everywhere.
 
     Raises:
       ValueError: the preprocessing is unknown.
