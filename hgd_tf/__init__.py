@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from hgd_tf.evaluation.evaluate import TestSets as TestSets
     from hgd_tf.evaluation.evaluate import craft_test_sets as craft_test_sets
     from hgd_tf.evaluation.evaluate import evaluate_defense as evaluate_defense
+    from hgd_tf.evaluation.perturbation import perturbation_levels as perturbation_levels
+    from hgd_tf.evaluation.perturbation import perturbation_slope as perturbation_slope
     from hgd_tf.evaluation.sanity import sanity_checks as sanity_checks
     from hgd_tf.evaluation.smoothing import Smoothed as Smoothed
     from hgd_tf.evaluation.threat_models import ThreatModel as ThreatModel
@@ -88,6 +90,7 @@ _NAMES = {
     "hgd_tf.evaluation.attacked_folders": "evaluate_attacked",
     "hgd_tf.evaluation.certificates": "evaluate_certified",
     "hgd_tf.evaluation.evaluate": "TestSets craft_test_sets evaluate_defense",
+    "hgd_tf.evaluation.perturbation": "perturbation_levels perturbation_slope",
     "hgd_tf.evaluation.sanity": "sanity_checks",
     "hgd_tf.evaluation.smoothing": "Smoothed",
     "hgd_tf.evaluation.threat_models": "ThreatModel read_threat_models",

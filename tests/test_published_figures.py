@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -58,6 +59,14 @@ def test_every_row_under_threat_models_is_on_a_page(path):
     for name, row in json.loads(path.read_text(encoding="utf-8"))["rows"].items():
         shown = [f"{100 * held['accuracy']:.1f}{'*' if held['in_doubt'] else ''}" for held in row.values()]
         assert f"| {' | '.join(shown)} |" in page, f"row {name!r}: {shown}"
+
+
+def test_the_tournaments_table_is_the_organizers_file():
+    with (COMPARISONS / "tournament" / "accuracy_on_attacks.csv").open(newline="", encoding="utf-8") as file:
+        _, *attacks = csv.reader(file)
+    right = [[int(count) for count in reversed(counts)] for _, *counts in attacks]  # no defence first
+    for row in [*right, [sum(column) for column in zip(*right)]]:
+        assert f"| {' | '.join(map(str, row))} |" in PAGES, row
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/results.json")), ids=lambda path: path.parent.name)

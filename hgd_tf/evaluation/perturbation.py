@@ -1,4 +1,4 @@
-"""How far a perturbation of the image grows on its way through the target (section 5.1, Figure 5)."""
+"""What becomes of a perturbation: at each layer of the target, and under a denoiser (section 5, Figures 5 and 7)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,25 @@ def perturbation_levels(target: Target, clean: Any, perturbed: Any) -> dict[str,
         for name, (before, after) in maps.items():
             sums[name] += float(tf.reduce_sum(tf.abs(after - before)) / tf.reduce_sum(tf.abs(before)))
     return {name: total / len(clean) for name, total in sums.items()}
+
+
+def perturbation_slope(clean: Any, attacked: Any, denoised: Any) -> float:
+    """The slope of the line fitted to -dx̂ = x* - x̂, what a denoiser takes away, over dx* = x* - x (Figure 7).
+
+    By least squares over all pixels. 0: nothing of the perturbation is taken away; 1: as much as there is.
+
+    Args:
+      clean, attacked, denoised: x, x* and x̂, (N, H, W, C), uint8 or float32 in [0, 255].
+
+    Raises:
+      ValueError: the attacked images are the clean ones.
+    """
+    clean, attacked, denoised = (np.asarray(images, np.float64).ravel() for images in (clean, attacked, denoised))
+    moved, removed = attacked - clean, attacked - denoised
+    if not moved.any():
+        raise ValueError("a slope needs a perturbation; the attacked images are the clean ones")
+    covariance = np.cov(moved, removed)
+    return float(covariance[0, 1] / covariance[0, 0])
 
 
 def gaussian_noise_like(clean: Any, perturbed: Any, seed: int) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Perturbation levels: by hand on every layer, and the noise they are compared with."""
+"""What becomes of perturbations: levels by hand on every layer, the noise they are compared with, and slopes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from hgd_tf.evaluation import gaussian_noise_like, perturbation_levels
+from hgd_tf.evaluation import gaussian_noise_like, perturbation_levels, perturbation_slope
 from hgd_tf.foundation.stack import keras
 from hgd_tf.targets import load_target
 
@@ -57,3 +57,15 @@ def test_gaussian_noise_has_the_norm_of_each_perturbation_and_depends_on_the_see
         assert np.linalg.norm(one - start) == pytest.approx(np.linalg.norm(other - start), rel=1e-5)
     assert np.array_equal(noisy, gaussian_noise_like(clean, perturbed, seed=1))
     assert not np.allclose(noisy, gaussian_noise_like(clean, perturbed, seed=2))
+
+
+def test_the_slope_is_how_much_of_a_perturbation_a_denoiser_takes_away(images):
+    clean, attacked = (batch.astype(np.float32) for batch in images)
+    assert perturbation_slope(clean, attacked, attacked) == 0
+    assert perturbation_slope(clean, attacked, clean) == pytest.approx(1)
+    # A linear denoiser that takes 1.4 of it away, a constant, and noise of its own that does not depend on it.
+    noise = np.random.default_rng(1).normal(0, 5, clean.shape)
+    noise -= np.polyval(np.polyfit((attacked - clean).ravel(), noise.ravel(), 1), attacked - clean)
+    assert perturbation_slope(*images, attacked - 1.4 * (attacked - clean) - 3 + noise) == pytest.approx(1.4, rel=1e-5)
+    with pytest.raises(ValueError, match="needs a perturbation"):
+        perturbation_slope(clean, clean, clean)

@@ -73,6 +73,19 @@ TRAPS = {
 }
 
 
+def counted(monkeypatch) -> list[int]:
+    """Of each attack with gradients from here on, how many images it was made on."""
+    attacked: list[int] = []
+
+    class Counted(attackers.GradientAttack):
+        def __call__(self, images, *args, **kwargs):
+            attacked.append(len(images))
+            return super().__call__(images, *args, **kwargs)
+
+    monkeypatch.setattr(attackers, "GradientAttack", Counted)
+    return attacked
+
+
 @pytest.mark.slow
 def test_an_honest_defence_passes_every_check():
     checks = sanity_checks(load_defense("mini_inception_adaptive"), IMAGES, 16.0, _holdout)
@@ -121,14 +134,7 @@ def test_each_attack_is_run_on_what_those_before_it_left_and_an_interrupted_suit
         ThreatModel(key="known", epsilon=8.0, steps=4, step=0.25),
         ThreatModel(key="known", method="square", epsilon=8.0, steps=20),
     ]
-    attacked = []
-
-    class Counted(attackers.GradientAttack):
-        def __call__(self, images, *args, **kwargs):
-            attacked.append(len(images))
-            return super().__call__(images, *args, **kwargs)
-
-    monkeypatch.setattr(attackers, "GradientAttack", Counted)
+    attacked = counted(monkeypatch)
 
     def run():
         return AttackSuite({"LGD": defense}, [CLEAN, *known], IMAGES, keep_in=tmp_path / "kept.json").run()["LGD"]
@@ -184,14 +190,7 @@ def test_a_table_of_threat_models_says_what_is_in_doubt(tmp_path, monkeypatch):
 
 
 def test_an_attack_of_several_columns_is_made_once_on_each_image(monkeypatch):
-    attacked = []
-
-    class Counted(attackers.GradientAttack):
-        def __call__(self, images, *args, **kwargs):
-            attacked.append(len(images))
-            return super().__call__(images, *args, **kwargs)
-
-    monkeypatch.setattr(attackers, "GradientAttack", Counted)
+    attacked = counted(monkeypatch)
     short = ThreatModel(key="short", epsilon=2.0, steps=2)
     other = ThreatModel(key="other", epsilon=2.0, steps=2, loss="margin")
     together = [dataclasses.replace(each, key="together") for each in (other, short)]
