@@ -60,7 +60,7 @@ html_show_sourcelink = False
 html_show_copyright = False
 
 BESIDE_CODE = DOCS / "beside_code"
-MARKDOWN_LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
+MARKDOWN_LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
 
 
 def on_site(file: Path) -> Path:
@@ -72,15 +72,20 @@ def on_site(file: Path) -> Path:
 def links(page: Path) -> set[Path]:
     """Files of the project that a page leads to."""
     found = MARKDOWN_LINK.findall(page.read_text(encoding="utf-8"))
-    return {(page.parent / link).resolve() for link in found if (page.parent / link).is_file()}
+    return {(page.parent / path).resolve() for _, path, _ in found if (page.parent / path).is_file()}
 
 
 def with_links(text: str, page: Path) -> str:
-    """A page's text, whose links lead to the same files from where the site has it."""
+    """A page's text, whose links lead to the same files from where the site has it, and none to a folder."""
 
     def link(found: re.Match[str]) -> str:
-        aim = (page.parent / found[1]).resolve()
-        return Path(os.path.relpath(on_site(aim), on_site(page).parent)).as_posix() if aim.is_file() else found[0]
+        text, path, anchor = found.groups(default="")
+        aim = (page.parent / path).resolve()
+        if aim.is_dir():
+            return text
+        if not aim.is_file():
+            return found[0]
+        return f"[{text}]({Path(os.path.relpath(on_site(aim), on_site(page).parent)).as_posix()}{anchor})"
 
     return MARKDOWN_LINK.sub(link, text)
 

@@ -18,7 +18,7 @@ def layers_of(target: Target) -> list[str]:
 
 
 def perturbation_levels(target: Target, clean: Any, perturbed: Any) -> dict[str, float]:
-    """E_l(x, x') = |f_l(x') - f_l(x)|₁ / |f_l(x)|₁ of every layer, averaged over the images (section 5.1).
+    """E_l(x, x') = ‖f_l(x') - f_l(x)‖₁ / ‖f_l(x)‖₁ of every layer, averaged over the images (section 5.1).
 
     Args:
       clean, perturbed: x and x', (N, H, W, C), uint8 or float32 in [0, 255].
