@@ -16,6 +16,7 @@ import tensorflow as tf
 from PIL import Image
 from small_set import FEW_CONVOLUTIONS
 
+from hgd_tf.crafting import AttackedSet
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.denoisers import dunet
@@ -218,9 +219,19 @@ def test_the_averaged_weights_are_saved_and_the_last_ones_trained_on(interrupted
         assert not in_state(weight, "denoiser/")
 
 
-def test_averaged_weights_have_statistics_of_stored_pairs_too(config, folder):
-    """One epoch: those that are saved are others than those that training goes on with."""
-    run = train(dataclasses.replace(config, craft="stored", epochs=1), folder / "stored")
+@pytest.fixture(scope="module")
+def stored(config, folder) -> tuple[Path, AttackedSet]:
+    """A run of one epoch on the stored pairs of twelve images, and these."""
+    sets, passed = [], training.training_batches
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "training_batches", lambda *args: sets.append(args[0]) or passed(*args))
+        changed = dataclasses.replace(config, craft="stored", epochs=1, train_images=12)
+        return train(changed, folder / "sized" / "run"), sets[0]
+
+
+def test_averaged_weights_have_statistics_of_stored_pairs_too(stored):
+    """Those that are saved are others than those that training goes on with."""
+    run, _ = stored
     saved = [variable.numpy() for variable in load_defense(run).denoiser.non_trainable_variables]
     kept = [value for key, value in variables(run).items() if key.startswith("denoiser/") and "moving" in key]
     assert len(saved) == len(kept) == 6
@@ -229,12 +240,9 @@ def test_averaged_weights_have_statistics_of_stored_pairs_too(config, folder):
         assert not any(np.array_equal(value, other) for other in kept)
 
 
-def test_stored_pairs_are_attacked_at_every_size_and_seen_at_the_targets(config, folder, monkeypatch):
-    config = dataclasses.replace(config, craft="stored", epochs=1, steps_per_epoch=1, train_images=12)
-    sets, passed = [], training.training_batches
-    monkeypatch.setattr(training, "training_batches", lambda *args: sets.append(args[0]) or passed(*args))
-    run = train(config, folder / "sized" / "run")
-    attacked_set, plans = sets[0], (run.parent / "sets").glob("*/plan.json")
+def test_stored_pairs_are_attacked_at_every_size_and_seen_at_the_targets(stored):
+    run, attacked_set = stored
+    plans = (run.parent / "sets").glob("*/plan.json")
     assert attacked_set.attacked.shape[1:] == (12, 17, 17, 1) and len(attacked_set.clean.labels) == 12
     described = [json.loads(plan.read_text()) for plan in plans]
     assert {plan["image_shape"][0] for plan in described} == {17, 23}
