@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 
 import numpy as np
@@ -11,6 +12,10 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: each computes in one thread
     for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         os.environ.setdefault(variable, "1")
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is imported stays; to go through it again and again takes a twentieth of the time
 
 
 @pytest.fixture(scope="module")

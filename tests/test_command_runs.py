@@ -251,16 +251,16 @@ def test_craft_stopped_by_ctrl_c_goes_on_and_says_what_its_attacks_do(tmp_path):
     assert process.returncode == 130 and "interrupted; the same command goes on" in stderr
     done = len(list(stopped.glob("*.tfrecord")))
     assert 3 <= done < 20 and not list(stopped.glob(".*"))
-    again = run(tmp_path, command("craft", *SMALL_CRAFT, "--output_dir=stopped"))
+    again = run_warm(tmp_path, "hgd_tf.craft", [*SMALL_CRAFT, "--output_dir=stopped"])
     assert again.status == 0, again.stderr
     assert f"/{2 * (40 - 2 * done)} [" in again.stderr  # the rest only
     assert re.search(r"ifgsm4_ensemble +\d\.\d+ +\d+\.\d % \(\d+\.\d %\)", again.stdout)
     assert "stopped/white_eps4: 40 images, 80 attacked" in again.stdout
-    whole = run(tmp_path, command("craft", *SMALL_CRAFT, "--output_dir=whole"))
+    whole = run_warm(tmp_path, "hgd_tf.craft", [*SMALL_CRAFT, "--output_dir=whole"])
     assert whole.status == 0, whole.stderr
     files = {path.name: path.read_bytes() for path in stopped.iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "whole" / "white_eps4").iterdir()}
-    verified = run(tmp_path, command("craft", "--verify", "--output_dir=stopped/white_eps4"))
+    verified = run_warm(tmp_path, "hgd_tf.craft", ["--verify", "--output_dir=stopped/white_eps4"])
     assert "40 images, all as they were written" in verified.stdout
 
 

@@ -29,6 +29,7 @@ from hgd_tf.attacks.methods import (
     projected_gradient_descent,
     sign_noise,
 )
+from hgd_tf.attacks.sign_gradient import TARGETED_LABELS, UNTARGETED_LABELS
 from hgd_tf.crafting.shards import encode_png
 from hgd_tf.data import load_fashion_mnist
 from hgd_tf.foundation.stack import keras
@@ -65,7 +66,8 @@ def network() -> keras.Model:
 
 
 @functools.cache
-def attack(label: str = "predicted") -> SignGradientAttack:
+def attack(label: str = "true") -> SignGradientAttack:
+    """Each label compiles a loop of its own, so that the tests of every method share `true` and `given`."""
     return SignGradientAttack([network()], label)
 
 
@@ -81,8 +83,8 @@ def attacked_batch(name: str, seed: int = 1, batch_size: Optional[int] = None) -
     """What a method makes of the batch, and the numbers of images that it reported."""
     images, epsilon, _ = batch()
     done: list[int] = []
-    attacked = attack()(images, epsilon, METHODS[name], seed=seed, batch_size=batch_size, on_batch=done.append)
-    return attacked, done
+    options = {"seed": seed, "batch_size": batch_size, "on_batch": done.append}
+    return attack()(images, epsilon, METHODS[name], answers(images), **options), done
 
 
 def read_back(image: np.ndarray) -> np.ndarray:
@@ -132,7 +134,7 @@ def test_the_png_stays_in_the_ball_of_each_image_and_reaches_its_surface(name):
 def test_the_pixel_range_holds_at_both_ends(name):
     images, _, _ = batch()
     images = np.where(images < 128, 0, 255).astype(np.uint8)
-    attacked = attack()(images, 16, METHODS[name])
+    attacked = attack()(images, 16, METHODS[name], answers(images))
     assert attacked[images == 0].max() <= 16 and attacked[images == 255].min() >= 239
 
 
@@ -140,7 +142,7 @@ def test_the_pixel_range_holds_at_both_ends(name):
 def test_the_same_seed_gives_the_same_bytes_and_another_one_where_something_is_drawn_others(name):
     images, epsilon, _ = batch()
     first, other = (attacked_batch(name, seed)[0] for seed in (1, 2))
-    np.testing.assert_array_equal(attack()(images, epsilon, METHODS[name], seed=1), first)
+    np.testing.assert_array_equal(attack()(images, epsilon, METHODS[name], answers(images), seed=1), first)
     assert np.array_equal(first, other) == (name not in RANDOM)
 
 
@@ -157,30 +159,42 @@ def test_the_batch_size_does_not_matter_and_every_image_is_returned_and_reported
 
 @every_attack
 def test_an_untargeted_attack_raises_the_labels_loss(name):
-    images, _, labels = batch()
-    for label, followed in (("predicted", answers(images)), ("true", labels)):
-        attacked = attack(label)(images, 16, METHODS[name], labels)
+    images, _, _ = batch()
+    for label in UNTARGETED_LABELS:
+        attacked = attack()(images, 16, METHODS[name], followed(label))
         # Of 28 pixels, a kernel of 15 and copies down to a sixteenth leave less of a gradient.
         least = 0.5 if name == "scale_nesterov_diverse_invariant_ifgsm10" else 1
-        assert mean_loss(attacked, followed) > mean_loss(images, followed) + least, label
+        assert mean_loss(attacked, followed(label)) > mean_loss(images, followed(label)) + least, label
 
 
 @every_attack
 def test_a_targeted_attack_lowers_its_targets_loss(name):
+    images, _, _ = batch()
+    for label in TARGETED_LABELS:
+        attacked = attack("given")(images, 16, METHODS[name], followed(label))
+        assert mean_loss(attacked, followed(label)) < mean_loss(images, followed(label)) - 1, label
+
+
+@pytest.mark.parametrize("label, alike", [("predicted", "true"), ("least_likely", "given"), ("random", "given")])
+def test_what_a_label_follows_might_as_well_be_given(label, alike):
+    images, _, _ = batch()
+    received = attack(label)(images, 16, METHODS["ifgsm4"])
+    assert np.mean(received == attack(alike)(images, 16, METHODS["ifgsm4"], followed(label))) >= EQUAL_PIXELS
+
+
+@functools.cache
+def followed(label: str) -> np.ndarray:
+    """The classes of the batch that an attack of that label follows."""
     images, _, labels = batch()
-    given = (labels + 3) % 10
-    followed = {
-        "given": given,
+    if label == "random":
+        seeds = np.stack([np.zeros(COUNT, np.int64), np.arange(COUNT)], axis=1)
+        return attack(label)._follow(tf.cast(images, tf.float32), labels, seeds)
+    return {
+        "predicted": answers(images),
+        "true": labels,
         "least_likely": logits_of(images).argmin(axis=1),
-        "random": attack("random")._follow(tf.cast(images, tf.float32), labels, _seeds(len(images))),
-    }
-    for label, targets in followed.items():
-        attacked = attack(label)(images, 16, METHODS[name], given)
-        assert mean_loss(attacked, targets) < mean_loss(images, targets) - 1, label
-
-
-def _seeds(count: int) -> np.ndarray:
-    return np.stack([np.zeros(count, np.int64), np.arange(count)], axis=1)
+        "given": (labels + 3) % 10,
+    }[label]
 
 
 def test_epsilon_from_1_to_16_reaches_both_ends():
@@ -221,9 +235,9 @@ def test_momentum_is_cleverhans(epsilon, count, decay):
         clip_max=255.0,
         decay_factor=decay,
     )
-    received = attack()(images, epsilon, momentum_ifgsm(count, decay))
+    received = attack()(images, epsilon, momentum_ifgsm(count, decay), answers(images))
     assert np.mean(received == np.round(expected)) >= EQUAL_PIXELS
-    assert np.mean(received == attack()(images, epsilon, ifgsm(count))) < 0.99
+    assert np.mean(received == attack()(images, epsilon, ifgsm(count), answers(images))) < 0.99
 
 
 def logits_of_the_network(images: tf.Tensor) -> tf.Tensor:
@@ -291,9 +305,9 @@ def test_adaptive_ifgsm_leaves_alone_what_is_fooled():
     """Each image is what the first method that fooled the network made of it, and of the last where none did."""
     images, _, _ = batch()
     rungs = (fgsm(), ifgsm(2), ifgsm(8))
-    received = attack()(images, 4, adaptive_ifgsm(*rungs))
     clean_answers = answers(images)
-    alone = [attack()(images, 4, rung) for rung in rungs]
+    received = attack()(images, 4, adaptive_ifgsm(*rungs), clean_answers)
+    alone = [attack()(images, 4, rung, clean_answers) for rung in rungs]
     fooled = np.stack([answers(result) != clean_answers for result in alone])
     rung = np.where(fooled.any(axis=0), fooled.argmax(axis=0), len(rungs) - 1)
     assert {0, 2} <= set(rung)
@@ -305,7 +319,7 @@ def test_adaptive_ifgsm_computes_no_image_again_that_is_done():
     images, _, _ = batch()
     counted = Counted(network())
     received = SignGradientAttack([counted])(images, 8, adaptive_ifgsm(fgsm(), ifgsm(4)), batch_size=10)
-    left = int(np.sum(answers(attack()(images, 8, fgsm())) == answers(images)))
+    left = int(np.sum(answers(attack()(images, 8, fgsm(), answers(images))) == answers(images)))
     assert 0 < left < COUNT and received.shape == images.shape
     # Labels, one step and the judgement of all; then four steps of those that were not fooled.
     assert sum(counted.sizes) == 3 * COUNT + 4 * left
@@ -328,14 +342,15 @@ def test_all_models_of_an_ensemble_must_be_fooled():
 
 def test_restarts_start_elsewhere_and_fool_no_fewer():
     images, _, labels = batch()
-    one, five = (attack("true")(images, 3, projected_gradient_descent(3, 0.5, count), labels) for count in (1, 5))
+    one, five = (attack()(images, 3, projected_gradient_descent(3, 0.5, count), labels) for count in (1, 5))
     fooled_by_one, fooled_by_five = (answers(attacked) != labels for attacked in (one, five))
     assert np.all(fooled_by_five >= fooled_by_one)
     np.testing.assert_array_equal(five[fooled_by_one], one[fooled_by_one])
     stubborn = ~fooled_by_five
     assert stubborn.any() and not np.any(np.all(five[stubborn] == one[stubborn], axis=(1, 2, 3)))
-    starts = attack()(images[:1], 16, (Schedule((0.0,), FROM_UNIFORM),) * 2)
-    assert np.mean(starts == attack()(images[:1], 16, (Schedule((0.0,), FROM_UNIFORM),))) < 0.2
+    start = (Schedule((0.0,), FROM_UNIFORM),)
+    first, second = (attack()(images[:1], 16, start * count, answers(images[:1])) for count in (1, 2))
+    assert np.mean(first == second) < 0.2
 
 
 # --- schedules ---

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ import tensorflow as tf
 from PIL import Image
 from small_set import FEW_CONVOLUTIONS
 
+from hgd_tf.crafting import AttackedSet
 from hgd_tf.data.photographs import VARIETIES
 from hgd_tf.defenses import Defense, load_defense, save_defense
 from hgd_tf.denoisers import dunet
@@ -90,22 +91,6 @@ def on_mini(config: TrainConfig, **changes) -> TrainConfig:
     return dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, **changes))
 
 
-class Interrupting:
-    """Stands for Ctrl-C after an epoch's state is kept."""
-
-    def __init__(self, epoch: int):
-        self.epoch = epoch
-        self.keep = TrainingState.on_epoch_end
-
-    def __get__(self, state, kind=None):
-        def on_epoch_end(epoch, logs=None):
-            self.keep(state, epoch, logs)
-            if epoch == self.epoch:
-                raise KeyboardInterrupt
-
-        return on_epoch_end
-
-
 def train(config: TrainConfig, run: Path) -> Path:
     """As a process of its own would: Keras numbers its layers from the first on, which orders sums of gradients.
 
@@ -116,13 +101,27 @@ def train(config: TrainConfig, run: Path) -> Path:
     return run
 
 
+def train_and_copy(config: TrainConfig, run: Path, copy: Path) -> Path:
+    """Leaves a copy of the run as it is after its first epoch, which is how a process killed there leaves it."""
+    keep = TrainingState.on_epoch_end
+
+    def on_epoch_end(state, epoch, logs=None):
+        keep(state, epoch, logs)
+        if epoch == 0:
+            shutil.copytree(run, copy)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingState, "on_epoch_end", on_epoch_end)
+        return train(config, run)
+
+
 @pytest.fixture(scope="module")
 def unbroken(config, folder) -> Path:
-    return train(config, folder / "unbroken")
+    return train_and_copy(config, folder / "unbroken", folder / "resumed")
 
 
 class Interrupted(NamedTuple):
-    """A run that was interrupted: its folder, its log, the saved denoiser's weights and the state's variables."""
+    """A run that was broken off: its folder, its log, the saved denoiser's weights and the state's variables."""
 
     run: Path
     log: list[dict[str, float]]
@@ -131,13 +130,9 @@ class Interrupted(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def interrupted(config, folder) -> Interrupted:
+def interrupted(unbroken, folder) -> Interrupted:
     """After its first epoch, between two rounds of attacks."""
     run = folder / "resumed"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingState, "on_epoch_end", Interrupting(0))
-        with contextlib.suppress(KeyboardInterrupt):
-            train(config, run)
     saved = [variable.numpy() for variable in load_defense(run).denoiser.trainable_variables]
     return Interrupted(run, rows(run), saved, variables(run))
 
@@ -183,13 +178,10 @@ def test_a_resumed_run_logs_the_losses_and_rates_of_an_unbroken_one(unbroken, re
 
 
 @pytest.mark.slow
-def test_a_run_that_attacks_itself_resumes_too(config, folder, monkeypatch):
+def test_a_run_that_attacks_itself_resumes_too(config, folder):
     """On photographs of unknown classes, of which none but the steps attacks any."""
     adaptive = dataclasses.replace(config, craft="adaptive", ema=0.0, adaptive_ramp=3)
-    unbroken = train(adaptive, folder / "adaptive")
-    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr(TrainingState, "on_epoch_end", Interrupting(0))
-        train(adaptive, folder / "resumed_adaptive")
+    unbroken = train_and_copy(adaptive, folder / "adaptive", folder / "resumed_adaptive")
     assert len(rows(folder / "resumed_adaptive")) == 1
     resumed = train(adaptive, folder / "resumed_adaptive")
     expected, received = variables(unbroken), variables(resumed)
@@ -227,9 +219,19 @@ def test_the_averaged_weights_are_saved_and_the_last_ones_trained_on(interrupted
         assert not in_state(weight, "denoiser/")
 
 
-def test_averaged_weights_have_statistics_of_stored_pairs_too(config, folder):
-    """One epoch: those that are saved are others than those that training goes on with."""
-    run = train(dataclasses.replace(config, craft="stored", epochs=1), folder / "stored")
+@pytest.fixture(scope="module")
+def stored(config, folder) -> tuple[Path, AttackedSet]:
+    """A run of one epoch on the stored pairs of twelve images, and these."""
+    sets, passed = [], training.training_batches
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "training_batches", lambda *args: sets.append(args[0]) or passed(*args))
+        changed = dataclasses.replace(config, craft="stored", epochs=1, train_images=12)
+        return train(changed, folder / "sized" / "run"), sets[0]
+
+
+def test_averaged_weights_have_statistics_of_stored_pairs_too(stored):
+    """Those that are saved are others than those that training goes on with."""
+    run, _ = stored
     saved = [variable.numpy() for variable in load_defense(run).denoiser.non_trainable_variables]
     kept = [value for key, value in variables(run).items() if key.startswith("denoiser/") and "moving" in key]
     assert len(saved) == len(kept) == 6
@@ -238,12 +240,9 @@ def test_averaged_weights_have_statistics_of_stored_pairs_too(config, folder):
         assert not any(np.array_equal(value, other) for other in kept)
 
 
-def test_stored_pairs_are_attacked_at_every_size_and_seen_at_the_targets(config, folder, monkeypatch):
-    config = dataclasses.replace(config, craft="stored", epochs=1, steps_per_epoch=1, train_images=12)
-    sets, passed = [], training.training_batches
-    monkeypatch.setattr(training, "training_batches", lambda *args: sets.append(args[0]) or passed(*args))
-    run = train(config, folder / "sized" / "run")
-    attacked_set, plans = sets[0], (run.parent / "sets").glob("*/plan.json")
+def test_stored_pairs_are_attacked_at_every_size_and_seen_at_the_targets(stored):
+    run, attacked_set = stored
+    plans = (run.parent / "sets").glob("*/plan.json")
     assert attacked_set.attacked.shape[1:] == (12, 17, 17, 1) and len(attacked_set.clean.labels) == 12
     described = [json.loads(plan.read_text()) for plan in plans]
     assert {plan["image_shape"][0] for plan in described} == {17, 23}
