@@ -69,6 +69,13 @@ def test_the_tournaments_table_is_the_organizers_file():
         assert f"| {' | '.join(map(str, row))} |" in PAGES, row
 
 
+def test_the_slopes_of_the_picture_are_in_its_words():
+    slopes = json.loads((ROOT / "docs" / "slopes.json").read_text(encoding="utf-8"))
+    words = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    assert f"takes {slopes['pixel']:.2f} of the perturbation away" in words
+    assert f"the logits guided one {slopes['mini_inception_lgd']:.2f}" in words
+
+
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/results.json")), ids=lambda path: path.parent.name)
 def test_a_shipped_defences_own_results_hold_the_baselines(path):
     config = read_config(path.parent)
