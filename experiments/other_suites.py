@@ -75,10 +75,10 @@ def art(defense: hgd_tf.Classifier, images: LabeledImages, epsilon: float) -> np
 
 
 ATTACKS: dict[str, Held] = {
-    "ours: Auto-PGD, cross-entropy": ours("apgd", last=1),
-    "torchattacks: Auto-PGD, cross-entropy": torchattacks("APGD", steps=STEPS),
-    "ours: Auto-PGD, targeted": ours("apgd", first=1),
-    "torchattacks: Auto-PGD, targeted": torchattacks("APGDT", steps=STEPS, n_classes=CLASSES),
+    "ours: Auto-PGD on cross-entropy": ours("apgd", last=1),
+    "torchattacks: Auto-PGD on cross-entropy": torchattacks("APGD", steps=STEPS),
+    "ours: targeted Auto-PGD": ours("apgd", first=1),
+    "torchattacks: targeted Auto-PGD": torchattacks("APGDT", steps=STEPS, n_classes=CLASSES),
     "ours: worst": ours("worst"),
     "torchattacks: AutoAttack": torchattacks("AutoAttack", n_classes=CLASSES),
     "ART: AutoAttack": art,
