@@ -4,7 +4,9 @@
 
 The first test images of the embedded subset. An image is held if DEFENSE answers right whatever the attack made of it.
 What is finished stands in OUTPUT.json, and the same command goes on with the next attack. The other libraries are no
-dependencies of the package: pip install '.[art,torch]' torchattacks==3.5.1
+dependencies of the package: pip install '.[art,torch]' torchattacks==3.5.1 multiprocess
+
+torchattacks' AutoAttack is as it comes: Auto-PGD takes ten steps there, where AutoAttack's authors take a hundred.
 """
 
 from __future__ import annotations
