@@ -53,7 +53,7 @@ def ours(name: str, first: int = 0, last: int | None = None) -> Held:
 
 
 def torchattacks(name: str, **options) -> Held:
-    """An attack of torchattacks, which restarts none but what its own suite restarts, by its defaults otherwise."""
+    """An attack of torchattacks, by its defaults but for the options."""
 
     def held(defense, images, epsilon):
         import torch
@@ -68,7 +68,7 @@ def torchattacks(name: str, **options) -> Held:
 
 
 def art(defense: hgd_tf.Classifier, images: LabeledImages, epsilon: float) -> np.ndarray:
-    """ART's own AutoAttack: Auto-PGD on both losses, five starts each, DeepFool, Square of 5,000 queries."""
+    """ART's own AutoAttack. It fails at DeepFool: the adapter has no gradients of single classes yet."""
     from art.attacks.evasion import AutoAttack
 
     attack = AutoAttack(defense.as_art(), np.inf, epsilon, eps_step=2 * epsilon, batch_size=BATCH)
